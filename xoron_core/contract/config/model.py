@@ -1,0 +1,131 @@
+"""The architecture: what is built, and how large. Defaults are those of the `base` preset."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from xoron_core.contract.config.section import Section
+
+
+class MoeConfig(Section):
+    """A mixture of experts: routed SwiGLU experts and shared ones that are always on."""
+
+    num_experts: int = Field(8, ge=1, le=1024)
+    """Routed experts in a layer."""
+    top_k: int = Field(2, ge=1)
+    """Routed experts that each token goes through."""
+    num_shared_experts: int = Field(1, ge=0)
+    """Experts that every token goes through (DeepSeek style)."""
+    expert_size: int = Field(2048, ge=8)
+    """Hidden width of one expert."""
+    balance: Literal["loss_free", "aux_loss"] = "loss_free"
+    """How load is kept even: a bias on the choice only (arXiv 2408.15664), or an auxiliary loss."""
+    bias_update_rate: float = Field(1e-3, ge=0)
+    """Step of the loss-free bias after each optimizer step."""
+    aux_loss_weight: float = Field(0.02, ge=0)
+    """Weight of the auxiliary loss where `balance` is `aux_loss`."""
+
+    @model_validator(mode="after")
+    def _top_k_fits(self) -> "MoeConfig":
+        if self.top_k > self.num_experts:
+            raise ValueError(f"top_k {self.top_k} is more than num_experts {self.num_experts}; lower top_k")
+        return self
+
+
+class RopeConfig(Section):
+    """Rotary positions with YaRN scaling (arXiv 2309.00071)."""
+
+    theta: float = Field(500_000.0, gt=1)
+    """Base of the rotary frequencies."""
+    original_max_position: int = Field(8192, ge=1)
+    """Length the frequencies were made for; beyond it they are scaled."""
+    beta_fast: float = Field(32.0, gt=0)
+    """Rotations above which a frequency is left as it is."""
+    beta_slow: float = Field(1.0, gt=0)
+    """Rotations below which a frequency is interpolated in full."""
+
+
+class LanguageModelConfig(Section):
+    """The decoder."""
+
+    hidden_size: int = Field(1024, ge=8)
+    """Width of the residual stream."""
+    num_layers: int = Field(12, ge=1)
+    """Decoder layers."""
+    num_heads: int = Field(16, ge=1)
+    """Query heads."""
+    attention: Literal["mla", "gqa"] = "mla"
+    """Multi-head latent attention (DeepSeek-V2) or grouped-query attention."""
+    num_kv_heads: int = Field(4, ge=1)
+    """Key and value heads of grouped-query attention."""
+    head_dim: int = Field(64, ge=2, multiple_of=2)
+    """Width of a head of grouped-query attention."""
+    kv_lora_rank: int = Field(512, ge=1)
+    """Width of the compressed keys and values of latent attention."""
+    qk_nope_head_dim: int = Field(32, ge=1)
+    """Width of a latent-attention head without position."""
+    qk_rope_head_dim: int = Field(32, ge=2, multiple_of=2)
+    """Width of a latent-attention head with rotary position."""
+    v_head_dim: int = Field(64, ge=1)
+    """Width of a latent-attention value head."""
+    intermediate_size: int = Field(2048, ge=8)
+    """Hidden width of the feed-forward of layers without experts."""
+    moe_every: int = Field(2, ge=0)
+    """Every n-th layer has experts (2: layers 1, 3, 5, …); 0: none has."""
+    moe: MoeConfig = MoeConfig()
+    """Experts of those layers."""
+    rope: RopeConfig = RopeConfig()
+    """Rotary positions."""
+    max_position_embeddings: int = Field(131_072, ge=1)
+    """Longest sequence."""
+    sliding_window: int | None = Field(4096, ge=1)
+    """How many positions back a token sees; null: all."""
+    rms_norm_eps: float = Field(1e-6, gt=0)
+    """Added to the mean square in RMSNorm."""
+    initializer_range: float = Field(0.02, gt=0)
+    """Standard deviation of initial weights."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "LanguageModelConfig":
+        if self.attention == "gqa" and self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}; change one of them"
+            )
+        return self
+
+
+class ImageGeneratorConfig(Section):
+    """The diffusion transformer that makes images in the latent space of the autoencoder."""
+
+    hidden_size: int = Field(768, ge=8)
+    """Width of the residual stream."""
+    num_layers: int = Field(8, ge=1)
+    """Blocks: dual-stream self-attention, cross-attention to the prompt, experts."""
+    num_heads: int = Field(12, ge=1)
+    """Attention heads."""
+    patch_size: int = Field(2, ge=1)
+    """Side of a latent patch that becomes one token."""
+    moe: MoeConfig = MoeConfig(num_experts=4, top_k=2, num_shared_experts=1, expert_size=1536)
+    """Experts of every block."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "ImageGeneratorConfig":
+        if self.hidden_size % (4 * self.num_heads):
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of 4 × num_heads {self.num_heads} "
+                "(two rotary axes share a head); change one of them"
+            )
+        return self
+
+
+class XoronConfig(Section):
+    """The whole model. Components that no enabled modality needs are not built."""
+
+    tokenizer: str = "Qwen/Qwen2.5-1.5B"
+    """`demo` for the one shipped here, a folder or `tokenizer.json`, or a name on the Hugging Face hub."""
+    language: LanguageModelConfig = LanguageModelConfig()
+    """The decoder."""
+    image_generator: ImageGeneratorConfig = ImageGeneratorConfig()
+    """The diffusion transformer for images."""
+    autoencoder: str = "demo"
+    """`demo` for the KL autoencoder shipped here, or a folder that holds one in the same form."""

@@ -1,0 +1,95 @@
+"""`RunConfig`: parses the command line, validates `POST /runs`, renders the form, is saved with every checkpoint."""
+
+from typing import Any
+
+from pydantic import model_validator
+
+from xoron_core.contract.config.data import DataConfig
+from xoron_core.contract.config.model import XoronConfig
+from xoron_core.contract.config.section import Section
+from xoron_core.contract.config.training import (
+    CheckpointConfig,
+    EvaluationConfig,
+    ResourcesConfig,
+    TrainingConfig,
+    TroubleConfig,
+)
+from xoron_core.contract.modalities import ModalitiesConfig, modality_infos
+
+
+class RunConfig(Section):
+    """Everything that decides what a run does. Defaults are those of the `base` preset."""
+
+    model: XoronConfig = XoronConfig()
+    """What is built."""
+    data: DataConfig = DataConfig()
+    """What it learns from."""
+    modalities: ModalitiesConfig = ModalitiesConfig()
+    """What it learns, in what shares."""
+    training: TrainingConfig = TrainingConfig()
+    """How it learns."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """How it is judged."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """What is kept."""
+    trouble: TroubleConfig = TroubleConfig()
+    """What happens when things go wrong."""
+    resources: ResourcesConfig = ResourcesConfig()
+    """What it runs on."""
+
+    @model_validator(mode="after")
+    def _modalities_have_sources(self) -> "RunConfig":
+        infos = modality_infos()
+        enabled = self.modalities.enabled()
+        if not enabled:
+            raise ValueError("every modality's weight is 0; set modalities.<name>.weight above 0 for one at least")
+        known = {category for info in infos.values() for category in info.categories}
+        for source in self.data.sources:
+            if source.category not in known:
+                raise ValueError(
+                    f"source {source.name!r} has the unknown category {source.category!r}; "
+                    f"known: {', '.join(sorted(known))}"
+                )
+        have = {source.category for source in self.data.sources}
+        for name in enabled:
+            if not have & set(infos[name].categories):
+                raise ValueError(
+                    f"modality {name!r} has no data: add to data.sources one whose category is among "
+                    f"{', '.join(infos[name].categories)}, or set modalities.{name}.weight to 0"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _pictures_fit_patches(self) -> "RunConfig":
+        patch = 8 * self.model.image_generator.patch_size
+        size = self.modalities.image_generation.image_size
+        if self.modalities.image_generation.weight > 0 and size % patch:
+            raise ValueError(
+                f"modalities.image_generation.image_size {size} is not a multiple of {patch} "
+                "(8 × model.image_generator.patch_size); change one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rows_fit_positions(self) -> "RunConfig":
+        length, limit = self.training.max_seq_length, self.model.language.max_position_embeddings
+        if length > limit:
+            raise ValueError(
+                f"training.max_seq_length {length} is more than model.language.max_position_embeddings {limit}; "
+                "lower the one or raise the other"
+            )
+        return self
+
+    def sources_of(self, modality: str) -> list[int]:
+        """Positions in `data.sources` of those that feed a modality."""
+        categories = modality_infos()[modality].categories
+        return [index for index, source in enumerate(self.data.sources) if source.category in categories]
+
+
+def merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `overrides` laid over it: mappings merge key by key, anything else is replaced."""
+    merged = dict(base)
+    for key, value in overrides.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged

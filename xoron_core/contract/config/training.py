@@ -1,0 +1,104 @@
+"""How training goes: the reference's `TrainingConfig` and the sections around it."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from xoron_core.contract.config.section import Section
+
+
+class TrainingConfig(Section):
+    """Optimizer, schedule, precision, length, and what happens every how many steps."""
+
+    batch_size: int = Field(1, ge=1)
+    """Samples (text: packed rows) in a micro-batch, where the modality does not set its own."""
+    gradient_accumulation_steps: int = Field(16, ge=1)
+    """Micro-batches in an optimizer step."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """Peak learning rate."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay; norms, biases and embeddings have none."""
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    """Decay of the first moment."""
+    adam_beta2: float = Field(0.95, ge=0, lt=1)
+    """Decay of the second moment."""
+    num_epochs: int = Field(1, ge=1)
+    """Times that every source is exhausted."""
+    max_steps: int | None = Field(None, ge=1)
+    """Optimizer steps at which the run is complete, whatever the epochs; null: epochs decide."""
+    lr_schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Course of the learning rate after the warm-up."""
+    warmup_ratio: float = Field(0.05, ge=0, le=1)
+    """Share of the steps in which the learning rate rises from zero."""
+    min_lr_ratio: float = Field(0.0, ge=0, le=1)
+    """Where the schedule ends, as a share of the peak."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are scaled down to this norm."""
+    max_seq_length: int = Field(1024, ge=8)
+    """Tokens in a packed row; longer documents are split."""
+    seed: int = Field(0, ge=0)
+    """Decides initial weights, order of the data, noise and times."""
+    bf16: bool = True
+    """Mixed precision with bfloat16 where the device has it (never on the CPU)."""
+    fp16: bool = False
+    """Mixed precision with float16 and loss scaling."""
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass: less memory, more time."""
+    use_8bit_optimizer: bool = True
+    """Keep AdamW's moments in 8 bits (bitsandbytes)."""
+    set_to_none: bool = True
+    """Free gradients after a step instead of zeroing them."""
+    empty_cache_freq: int = Field(100, ge=0)
+    """Steps between returns of unused GPU memory to the driver; 0: never."""
+    max_nonfinite: int = Field(5, ge=0)
+    """Steps in a row that may be skipped for a loss or gradient that is not a number."""
+    logging_steps: int = Field(50, ge=1)
+    """Optimizer steps between metrics."""
+    eval_steps: int | None = Field(None, ge=1)
+    """Optimizer steps between evaluations; null: at the end of an epoch only."""
+    save_steps: int | None = Field(500, ge=1)
+    """Optimizer steps between checkpoints; null: at the end only."""
+    sample_steps: int | None = Field(None, ge=1)
+    """Optimizer steps between samples; null: only when asked."""
+
+    @model_validator(mode="after")
+    def _one_precision(self) -> "TrainingConfig":
+        if self.bf16 and self.fp16:
+            raise ValueError("bf16 and fp16 are both true; set one of them to false")
+        return self
+
+
+class EvaluationConfig(Section):
+    """Held-out evaluation, repeatable: its noise and times come from a seed of its own."""
+
+    max_per_dataset_eval: int = Field(10, ge=1)
+    """Rows taken from each source's held-out split."""
+    seed: int = Field(1234, ge=0)
+    """Decides evaluation's noise and times, the same at every evaluation."""
+
+
+class CheckpointConfig(Section):
+    """Retention of checkpoints."""
+
+    keep_last: int = Field(3, ge=2)
+    """Newest checkpoints that are kept."""
+
+
+class TroubleConfig(Section):
+    """What is waited for, and what is refused, when things go wrong."""
+
+    stop_grace_s: float = Field(60.0, gt=0)
+    """Seconds from a stop request until SIGTERM."""
+    term_grace_s: float = Field(15.0, gt=0)
+    """Seconds from SIGTERM until SIGKILL."""
+    min_free_disk_gib: float = Field(0.5, ge=0)
+    """Free space on the run's disk below which no run is started and no checkpoint is begun."""
+
+
+class ResourcesConfig(Section):
+    """What the run is given."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU where there is one."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of torch (they change the order of sums); null: one for each core."""

@@ -1,0 +1,47 @@
+"""The state of a run, told from its files alone: what was asked for, what it last said, whether its keeper lives."""
+
+from dataclasses import dataclass
+
+from xoron_core.contract.run_directory import RunDirectory, RunRecord
+from xoron_core.contract.states import LIVE, RunState
+
+
+@dataclass(frozen=True)
+class LastState:
+    """The newest `state` event of a run."""
+
+    state: RunState
+    attempt: int
+    time: str
+    reason: str | None = None
+
+
+_ASKED = {"paused": RunState.PAUSING, "stopped": RunState.STOPPING, "cancelled": RunState.STOPPING}
+
+
+def derive_state(record: RunRecord, last: LastState | None, *, has_begun: bool, keeper_alive: bool) -> RunState:
+    """The state that everybody is shown.
+
+    `has_begun`: the newest attempt's file exists; `keeper_alive`: the process in `keeper.json` runs and keeps that
+    attempt. A live state without a keeper reads `interrupted`; a request that the trainer has not seen yet reads as
+    the state it leads to.
+    """
+    if last is None or last.attempt < record.attempt:
+        if not has_begun:
+            return RunState.QUEUED if record.wanted == "running" else RunState(record.wanted)
+        return _asked_or(RunState.STARTING, record) if keeper_alive else RunState.INTERRUPTED
+    if last.state in LIVE:
+        return _asked_or(last.state, record) if keeper_alive else RunState.INTERRUPTED
+    if last.state is RunState.PAUSED and record.wanted in {"stopped", "cancelled"}:
+        return RunState(record.wanted)
+    return last.state
+
+
+def _asked_or(state: RunState, record: RunRecord) -> RunState:
+    return _ASKED.get(record.wanted, state) if state in {RunState.STARTING, RunState.RUNNING} else state
+
+
+def keeper_is_alive(run: RunDirectory, attempt: int) -> bool:
+    """Whether the keeper of that attempt of the run is at work."""
+    keeper = run.keeper()
+    return keeper is not None and keeper.attempt == attempt and keeper.keeper.is_alive()

@@ -1,0 +1,65 @@
+"""The tree of errors that this project raises. Each message carries the value seen and what to do about it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+class XoronError(Exception):
+    """Base of every error that is raised on purpose."""
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """One thing wrong with one field of an input: where it stands, what stood there, what to do."""
+
+    field: str
+    message: str
+    value: Any = None
+
+    def __str__(self) -> str:
+        where = self.field or "(top level)"
+        return f"{where}: {self.message} (got {self.value!r})" if self.value is not None else f"{where}: {self.message}"
+
+
+class ConfigError(XoronError):
+    """A configuration that cannot be used; `problems` names every field at fault, not only the first."""
+
+    def __init__(self, problems: list[FieldProblem]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(str(problem) for problem in problems))
+
+    @classmethod
+    def of(cls, field: str, message: str, value: Any = None) -> "ConfigError":
+        """An error about a single field."""
+        return cls([FieldProblem(field, message, value)])
+
+
+class DataError(XoronError):
+    """A sample or a source that cannot be read: `source` and `index` say which, `reason` why."""
+
+    def __init__(self, source: str, index: int | None, reason: str) -> None:
+        self.source = source
+        self.index = index
+        self.reason = reason
+        where = source if index is None else f"{source}[{index}]"
+        super().__init__(f"{where}: {reason}")
+
+
+class CheckpointError(XoronError):
+    """A checkpoint that is missing, incomplete or altered."""
+
+
+class NonFiniteError(XoronError):
+    """A loss or gradient that is not a number, seen more often than the configuration allows."""
+
+
+class StateError(XoronError):
+    """A transition that the table of states does not have."""
+
+
+class RunDirectoryError(XoronError):
+    """A run directory, or a file in it, that is missing, malformed or in use by another process."""
+
+
+class EventsLockedError(RunDirectoryError):
+    """Another process holds `events.lock`: a second writer is never let in."""

@@ -1,0 +1,38 @@
+"""The light half of every modality: its configuration, its label, the names of its metrics. No torch.
+
+Adding a modality is a module here, a field in `ModalitiesConfig`, a folder in `xoron_core/modalities/` and a line in
+its registry.
+"""
+
+from pydantic import Field
+
+from xoron_core.contract.config.section import Section
+from xoron_core.contract.modalities.base import ModalityConfig, ModalityInfo
+from xoron_core.contract.modalities.image_generation import ImageGenerationConfig
+from xoron_core.contract.modalities.text import TextConfig
+
+
+class ModalitiesConfig(Section):
+    """What is trained on, and in what shares."""
+
+    text: TextConfig = Field(default_factory=TextConfig)
+    image_generation: ImageGenerationConfig = Field(default_factory=ImageGenerationConfig)
+
+    def get(self, name: str) -> ModalityConfig:
+        """The configuration of one modality.
+
+        Raises: KeyError for a name that no field has.
+        """
+        config: ModalityConfig = dict(self)[name]
+        return config
+
+    def enabled(self) -> dict[str, ModalityConfig]:
+        """Those with a share in the mix, in the order of the fields."""
+        return {name: config for name, config in self if config.weight > 0}
+
+
+def modality_infos() -> dict[str, ModalityInfo]:
+    """Label, categories and metric names of every modality, in the order of the fields."""
+    models = (field.annotation for field in ModalitiesConfig.model_fields.values())
+    infos = [model.info for model in models if isinstance(model, type) and issubclass(model, ModalityConfig)]
+    return {info.name: info for info in infos}
