@@ -20,6 +20,8 @@ class SourceConfig(Section):
     """The rows to evaluate on; null: none."""
     weight: float = Field(1.0, gt=0)
     """Share among the sources of its modality."""
+    sample_repeat: int = Field(1, ge=1)
+    """Times that each row is used in an epoch, each time with noise and times of its own."""
 
 
 class DataConfig(Section):
