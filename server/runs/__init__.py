@@ -1,0 +1,1 @@
+"""Runs: what starts them, keeps them, answers for them."""
