@@ -1,0 +1,178 @@
+"""`TrueStreamingDataset`: holds no data, follows the plan, yields micro-batches, resumes exactly."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import IterableDataset
+
+from xoron_core.contract.config.data import SourceConfig
+from xoron_core.contract.errors import DataError
+from xoron_core.contract.sources import split_file
+from xoron_core.data.packing import RowPacker
+from xoron_core.data.plan import Plan, PlannedSource
+from xoron_core.data.records import BadSample, MicroBatch, Preparer, Sample, SampleOrigin, Ticket
+from xoron_core.data.sources import JsonlSource
+
+MIN_DRAWS_TO_JUDGE = 20
+
+
+class TrueStreamingDataset(IterableDataset[MicroBatch]):
+    """Interleaves sources by weight and yields micro-batches of one modality each, epoch after epoch.
+
+    A row that cannot be read is counted, reported with the next micro-batch and passed over; past `max_bad_fraction`
+    of a source's rows iteration raises DataError naming the source.
+
+    `sources` are pairs (configuration, modality name); `weights` are the modalities' shares of the micro-batches.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[SourceConfig, str]],
+        preparers: Mapping[str, Preparer],
+        weights: dict[str, float],
+        seed: int,
+        max_bad_fraction: float,
+    ) -> None:
+        self.readers = [JsonlSource(source.name, split_file(source, source.split)) for source, _ in sources]
+        self.preparers = preparers
+        self.max_bad_fraction = max_bad_fraction
+        planned = [
+            PlannedSource(source.name, modality, source.weight, len(reader), source.sample_repeat)
+            for (source, modality), reader in zip(sources, self.readers, strict=True)
+        ]
+        self.plan = Plan(planned, weights, seed)
+        self._num_drawn = [0] * len(planned)
+        self._num_bad = [0] * len(planned)
+        self._pending: dict[str, tuple[Ticket, int]] = {}  # a document whose rest waits for the next micro-batch
+        self._pending_samples: dict[str, Sample] = {}
+
+    def __iter__(self) -> Iterator[MicroBatch]:
+        while True:
+            if self.plan.is_exhausted and not self._pending:
+                self.plan.start_epoch(self.plan.epoch + 1)
+            modality = self._next_modality()
+            bad: list[BadSample] = []
+            samples = self._assemble(self.preparers[modality], bad)
+            ends_epoch = self.plan.is_exhausted and not self._pending
+            if samples or bad:
+                yield MicroBatch(modality, tuple(samples), tuple(bad), ends_epoch, self.state_dict())
+
+    def _next_modality(self) -> str:
+        if self.plan.is_exhausted:
+            return next(iter(self._pending))
+        return self.plan.next_modality()
+
+    def _assemble(self, preparer: Preparer, bad: list[BadSample]) -> list[Sample]:
+        """The samples of one micro-batch: as many as its rows hold, fewer at the end of an epoch."""
+        samples: list[Sample] = []
+        packer = RowPacker(preparer.rows_per_batch, preparer.row_length or 1)
+        while True:
+            drawn = self._next_sample(preparer, bad)
+            if drawn is None:
+                return samples
+            ticket, sample, start = drawn
+            stop = min(sample.length, start + packer.row_length)
+            if not packer.add(stop - start):
+                self._hold(preparer.name, ticket, start, sample)
+                return samples
+            samples.append(sample if stop - start == sample.length else sample.piece(start, stop))
+            if stop < sample.length:
+                self._hold(preparer.name, ticket, stop, sample)
+            elif preparer.row_length is None and len(samples) == preparer.rows_per_batch:
+                return samples
+
+    def _next_sample(self, preparer: Preparer, bad: list[BadSample]) -> tuple[Ticket, Sample, int] | None:
+        """The next readable document of a modality and where to go on in it; None when this epoch has no more."""
+        if preparer.name in self._pending:
+            ticket, start = self._pending.pop(preparer.name)
+            sample = self._pending_samples.pop(preparer.name, None) or self._prepare(preparer, ticket)
+            return ticket, sample, start
+        while self.plan.has_rows(preparer.name):
+            ticket = self.plan.next_ticket(preparer.name)
+            self._num_drawn[ticket.source] += 1
+            try:
+                return ticket, self._prepare(preparer, ticket), 0
+            except DataError as error:
+                bad.append(self._count_bad(ticket, error))
+        return None
+
+    def _prepare(self, preparer: Preparer, ticket: Ticket) -> Sample:
+        reader = self.readers[ticket.source]
+        return preparer.prepare(reader.read(ticket.index), SampleOrigin(reader.name, ticket.index, ticket.seed))
+
+    def _hold(self, modality: str, ticket: Ticket, start: int, sample: Sample) -> None:
+        self._pending[modality] = (ticket, start)
+        self._pending_samples[modality] = sample
+
+    def _count_bad(self, ticket: Ticket, error: DataError) -> BadSample:
+        self._num_bad[ticket.source] += 1
+        num_bad, num_drawn = self._num_bad[ticket.source], self._num_drawn[ticket.source]
+        name = self.readers[ticket.source].name
+        enough = min(MIN_DRAWS_TO_JUDGE, len(self.readers[ticket.source]))
+        if num_drawn >= enough and num_bad > self.max_bad_fraction * num_drawn:
+            raise DataError(
+                name,
+                ticket.index,
+                f"{error.reason}; that makes {num_bad} unreadable rows of {num_drawn}, more than "
+                f"data.max_bad_fraction {self.max_bad_fraction} allows; mend the source or raise the limit",
+            ) from error
+        return BadSample(name, ticket.index, error.reason, num_bad)
+
+    @property
+    def source_counts(self) -> dict[str, int]:
+        """Rows drawn from each source since the run began."""
+        return {reader.name: count for reader, count in zip(self.readers, self._num_drawn, strict=True)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the next micro-batch begins, as plain data."""
+        return {
+            "plan": self.plan.state_dict(),
+            "drawn": self.source_counts,
+            "bad": {reader.name: count for reader, count in zip(self.readers, self._num_bad, strict=True)},
+            "pending": {
+                name: {"source": self.readers[ticket.source].name, "index": ticket.index, "seed": ticket.seed, "at": at}
+                for name, (ticket, at) in self._pending.items()
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a saved state left off."""
+        self.plan.load_state_dict(state["plan"])
+        names = [reader.name for reader in self.readers]
+        self._num_drawn = [state["drawn"].get(name, 0) for name in names]
+        self._num_bad = [state["bad"].get(name, 0) for name in names]
+        self._pending_samples = {}
+        self._pending = {
+            modality: (Ticket(modality, names.index(entry["source"]), entry["index"], entry["seed"]), entry["at"])
+            for modality, entry in state["pending"].items()
+            if entry["source"] in names
+        }
+
+    def estimate_epoch(self, num_probes: int = 128) -> float:
+        """About how many micro-batches an epoch has; packed rows are judged by documents spread over each source."""
+        total = 0.0
+        for modality, preparer in self.preparers.items():
+            rows = 0.0
+            for reader, source in zip(self.readers, self.plan.sources, strict=True):
+                if source.modality == modality:
+                    rows += source.num_draws * self._mean_rows(reader, preparer, num_probes)
+            total += rows / preparer.rows_per_batch
+        return total
+
+    def _mean_rows(self, reader: JsonlSource, preparer: Preparer, num_probes: int) -> float:
+        if preparer.row_length is None:
+            return 1.0
+        probes = sorted({int(at) for at in np.linspace(0, len(reader) - 1, num_probes)})
+        lengths = []
+        for index in probes:
+            try:
+                lengths.append(preparer.prepare(reader.read(index), SampleOrigin(reader.name, index, 0)).length)
+            except DataError:  # counted when the plan draws it
+                continue
+        return sum(lengths) / max(len(lengths), 1) / preparer.row_length
+
+    def close(self) -> None:
+        """Let go of the sources' files."""
+        for reader in self.readers:
+            reader.close()

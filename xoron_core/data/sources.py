@@ -1,0 +1,69 @@
+"""Reading rows by number from the files of a source."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from xoron_core.contract.errors import DataError
+from xoron_core.data.records import Record
+
+
+class JsonlSource:
+    """The rows of a JSONL file, by number; files that a row names lie beside it.
+
+    Raises: DataError when the file is missing or has no row.
+    """
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self.path = path
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise DataError(name, None, f"cannot open {path}: {error.strerror}") from error
+        self._offsets = _line_offsets(self._file.read())
+        if len(self) == 0:
+            raise DataError(name, None, f"{path} has no row")
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def read(self, index: int) -> Record:
+        """Row `index`.
+
+        Raises: DataError when it is not a JSON object.
+        """
+        start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
+        self._file.seek(start)
+        line = self._file.read(stop - start)
+        try:
+            fields = json.loads(line)
+        except ValueError as error:
+            raise DataError(self.name, index, f"not JSON: {error}") from error
+        if not isinstance(fields, dict):
+            raise DataError(self.name, index, f"not a JSON object but a {type(fields).__name__}")
+        return Record(self.name, index, fields, lambda relative: self._read_file(index, relative))
+
+    def _read_file(self, index: int, relative: str) -> bytes:
+        folder = self.path.parent.resolve()
+        path = (folder / relative).resolve()
+        if not path.is_relative_to(folder):
+            raise DataError(self.name, index, f"{relative!r} leads out of {folder}")
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise DataError(self.name, index, f"cannot read {relative!r}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+def _line_offsets(content: bytes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Where each line begins, and where the last ends; blank lines at the end do not count."""
+    content = content.rstrip()
+    if not content:
+        return np.zeros(1, dtype=np.int64)
+    newlines = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == ord("\n")) + 1
+    return np.concatenate([[0], newlines, [len(content)]]).astype(np.int64)

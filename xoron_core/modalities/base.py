@@ -1,0 +1,142 @@
+"""What the trainer knows of a modality."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from xoron_core.contract.config.run import RunConfig
+from xoron_core.contract.modalities import modality_infos
+from xoron_core.contract.modalities.base import ModalityConfig
+from xoron_core.data.records import BadSample, MicroBatch, Record, Sample, SampleOrigin
+from xoron_core.data.tokenizer import Tokenizer
+from xoron_core.model.xoron import XoronMultimodalModel
+
+LossTerms = dict[str, tuple[Tensor, Tensor]]
+"""Name → (sum, count), both scalars on the device; no weights, no reduction across ranks."""
+
+S = TypeVar("S", bound=Sample)
+
+
+@dataclass
+class Batch:
+    """Collated samples of one modality.
+
+    `counts` holds the count of every term of the objective, known before any forward pass.
+    """
+
+    modality: str
+    tensors: dict[str, Tensor]
+    counts: dict[str, float]
+    num_samples: int
+    num_tokens: int
+    sample_ids: tuple[str, ...]
+    bad: tuple[BadSample, ...] = ()
+    ends_epoch: bool = False
+    data_state: dict[str, Any] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch with its tensors on `device`."""
+        self.tensors = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
+        return self
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Something the model made, as the bytes of a file."""
+
+    content: bytes
+    mime: str
+    suffix: str
+    caption: str
+
+
+class Modality(ABC, Generic[S]):
+    """One thing the model learns: how its samples are made, what a step of it computes, what it can show."""
+
+    name: ClassVar[str]
+    components: ClassVar[frozenset[str]]
+    """Parts of the model that it needs."""
+    eval_repeats: ClassVar[int] = 1
+    """Times that evaluation looks at each row, with different noise and times."""
+
+    def __init__(self, config: RunConfig, tokenizer: Tokenizer) -> None:
+        self.run_config = config
+        self.tokenizer = tokenizer
+
+    @property
+    def config(self) -> ModalityConfig:
+        """Its own section of the configuration."""
+        return self.run_config.modalities.get(self.name)
+
+    @property
+    def label(self) -> str:
+        """How people call it."""
+        return modality_infos()[self.name].label
+
+    @property
+    def rows_per_batch(self) -> int:
+        """Rows of a micro-batch."""
+        return self.config.batch_size or self.run_config.training.batch_size
+
+    @property
+    def objective(self) -> Mapping[str, float]:
+        """Terms of `loss` that are trained on, and their factors."""
+        return {"loss": 1.0}
+
+    @property
+    def row_length(self) -> int | None:
+        """Length of a row that samples are packed into; None where a sample is a row."""
+        return None
+
+    @abstractmethod
+    def prepare(self, record: Record, origin: SampleOrigin) -> S:
+        """The sample in a record.
+
+        Raises: DataError with source, index and reason.
+        """
+
+    @abstractmethod
+    def collate(self, samples: Sequence[S]) -> Batch:
+        """The batch of these samples: a pure function of them, with fixed keys and dtypes."""
+
+    @abstractmethod
+    def loss(self, model: XoronMultimodalModel, batch: Batch) -> LossTerms:
+        """Terms of the loss, as sums and counts."""
+
+    def evaluate(self, model: XoronMultimodalModel, batch: Batch) -> LossTerms:
+        """Terms of the evaluation: those of `loss`, by the same path, and what else is worth knowing."""
+        return self.loss(model, batch)
+
+    def derived(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Metrics that are functions of finished means, by term name."""
+        return {}
+
+    def prompts(self) -> tuple[str, ...]:
+        """The fixed prompts of its samples."""
+        return ()
+
+    @abstractmethod
+    def sample(self, model: XoronMultimodalModel, prompt: str, generator: torch.Generator) -> Artifact:
+        """What the model makes of a prompt."""
+
+
+class Collator:
+    """Turns what the data set yields into batches; the `collate_fn` of the trainer's loader."""
+
+    def __init__(self, modalities: Mapping[str, Modality[Any]]) -> None:
+        self.modalities = modalities
+
+    def __call__(self, micro: MicroBatch) -> Batch:
+        """The batch of a micro-batch; one without samples is empty and carries only what was unreadable."""
+        if micro.samples:
+            batch = self.modalities[micro.modality].collate(micro.samples)
+        else:
+            batch = Batch(micro.modality, {}, {}, 0, 0, ())
+        batch.bad = micro.bad
+        batch.ends_epoch = micro.ends_epoch
+        batch.data_state = micro.state
+        return batch

@@ -1,0 +1,20 @@
+"""Every modality there is; adding one is a line here."""
+
+from typing import Any
+
+from xoron_core.contract.config.run import RunConfig
+from xoron_core.data.tokenizer import Tokenizer
+from xoron_core.modalities.base import Modality
+from xoron_core.modalities.image_generation.modality import ImageGeneration
+from xoron_core.modalities.text.modality import Text
+
+MODALITIES: tuple[type[Modality[Any]], ...] = (
+    Text,
+    ImageGeneration,
+)
+
+
+def enabled_modalities(config: RunConfig, tokenizer: Tokenizer) -> dict[str, Modality[Any]]:
+    """Those that the configuration gives a share of the mix, by name."""
+    enabled = config.modalities.enabled()
+    return {cls.name: cls(config, tokenizer) for cls in MODALITIES if cls.name in enabled}

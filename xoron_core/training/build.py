@@ -1,0 +1,127 @@
+"""From a configuration to a trainer."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xoron_core.contract.config.data import SourceConfig
+from xoron_core.contract.config.run import RunConfig
+from xoron_core.contract.errors import ConfigError
+from xoron_core.contract.events import PhaseName
+from xoron_core.contract.sources import check_sources
+from xoron_core.data.dataset import TrueStreamingDataset
+from xoron_core.data.records import derive_seed
+from xoron_core.data.tokenizer import Tokenizer
+from xoron_core.modalities.base import Collator, Modality
+from xoron_core.modalities.registry import enabled_modalities
+from xoron_core.model.xoron import XoronMultimodalModel
+from xoron_core.training.autoencoder import load_autoencoder
+from xoron_core.training.control import Control
+from xoron_core.training.evaluation import EvaluationSet
+from xoron_core.training.hooks.base import Hook
+from xoron_core.training.optimizer import build_optimizer
+from xoron_core.training.schedule import build_scheduler
+from xoron_core.training.trainer import XoronTrainer
+
+
+def pick_device(config: RunConfig) -> torch.device:
+    """The device to train on.
+
+    Raises: ConfigError when a GPU is asked for and there is none.
+    """
+    wanted = config.resources.device
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError.of("resources.device", "there is no usable GPU here; set it to 'auto' or 'cpu'", "cuda")
+    return torch.device(wanted)
+
+
+def build_model(
+    config: RunConfig, modalities: dict[str, Modality[Any]], tokenizer: Tokenizer, device: torch.device
+) -> XoronMultimodalModel:
+    """The model with the components that these modalities need, its weights drawn from the seed."""
+    components = frozenset[str]().union(*(modality.components for modality in modalities.values()))
+    with torch.device("meta"):
+        model = XoronMultimodalModel(config.model, components, vocab_size=tokenizer.vocab_size)
+    model.to_empty(device=device)
+    model.init_weights(torch.Generator(device).manual_seed(derive_seed(config.training.seed, "weights")))
+    if "autoencoder" in components:
+        load_autoencoder(model, config.model.autoencoder)
+    for modality in modalities.values():
+        model.register_task(f"{modality.name}.loss", modality.loss)
+        model.register_task(f"{modality.name}.evaluate", modality.evaluate)
+    if config.training.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    return model
+
+
+def build_dataset(config: RunConfig, modalities: dict[str, Modality[Any]]) -> TrueStreamingDataset:
+    """The training data of the enabled modalities."""
+    weights = {name: section.weight for name, section in config.modalities.enabled().items()}
+    return TrueStreamingDataset(
+        sources_with_modality(config, modalities),
+        modalities,
+        weights,
+        config.training.seed,
+        config.data.max_bad_fraction,
+    )
+
+
+def sources_with_modality(config: RunConfig, modalities: dict[str, Modality[Any]]) -> list[tuple[SourceConfig, str]]:
+    """Every source that feeds an enabled modality, in the order of the configuration."""
+    pairs = [(index, name) for name in modalities for index in config.sources_of(name)]
+    return [(config.data.sources[index], name) for index, name in sorted(pairs)]
+
+
+def total_steps(config: RunConfig, dataset: TrueStreamingDataset) -> int:
+    """Optimizer steps that the schedule is laid out for."""
+    training = config.training
+    if training.max_steps is not None:
+        return training.max_steps
+    per_epoch = dataset.estimate_epoch() / training.gradient_accumulation_steps
+    return max(1, round(per_epoch * training.num_epochs))
+
+
+def build_trainer(
+    config: RunConfig,
+    hooks: list[Hook],
+    control: Control,
+    resume_from: Path | None,
+    on_phase: Callable[[PhaseName], None],
+) -> XoronTrainer:
+    """A trainer that is ready to train.
+
+    Raises: ConfigError, DataError or CheckpointError, whatever stands in the way, before the first step.
+    """
+    check_sources(config)
+    torch.set_num_threads(config.resources.threads or torch.get_num_threads())
+    device = pick_device(config)
+    torch.manual_seed(derive_seed(config.training.seed, "global"))
+    on_phase("data")
+    tokenizer = Tokenizer.load(config.model.tokenizer)
+    modalities = enabled_modalities(config, tokenizer)
+    dataset = build_dataset(config, modalities)
+    evaluation = EvaluationSet(sources_with_modality(config, modalities), modalities, config.evaluation)
+    on_phase("model")
+    model = build_model(config, modalities, tokenizer, device)
+    optimizer = build_optimizer(model, config.training)
+    scheduler = build_scheduler(optimizer, total_steps(config, dataset), config.training)
+    if resume_from is not None:
+        on_phase("restoring")
+    return XoronTrainer(
+        model,
+        dataset,
+        optimizer,
+        scheduler,
+        config.training,
+        config.model,
+        Collator(modalities),
+        resume_from=resume_from,
+        tokenizer=tokenizer,
+        eval_dataset=evaluation,
+        hooks=hooks,
+        control=control,
+    )

@@ -1,0 +1,121 @@
+"""Checkpoints: whole or not there at all, told by hashes, free of pickles.
+
+A folder `step-<8 digits>/` holds `model.safetensors`, `optimizer.safetensors`, `state.json` (counters, data position,
+schedule, what of the optimizer is not a tensor), `config.yaml`, and `manifest.json`, written last: sizes and SHA-256 of
+the others. It is made under a temporary name, fsynced, and renamed.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from xoron_core.contract.errors import CheckpointError
+from xoron_core.contract.files import fsync_directory
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CheckpointContent:
+    """What a checkpoint holds: named tensors by file, and plain data."""
+
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    state: dict[str, Any]
+    config_yaml: str
+
+
+def write_checkpoint(target: Path, content: CheckpointContent) -> int:
+    """Write a checkpoint at `target`; the bytes it takes. One that stands there already is replaced at the last moment.
+
+    Raises: CheckpointError when the disk refuses; nothing is left behind then.
+    """
+    temporary = target.with_name(f".{target.name}.partial")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for name, tensors in content.tensors.items():
+            plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+            save_file(plain, temporary / f"{name}.safetensors")
+        (temporary / "state.json").write_text(json.dumps(content.state, indent=1), encoding="utf-8")
+        (temporary / "config.yaml").write_text(content.config_yaml, encoding="utf-8")
+        files = {path.name: _fingerprint(path) for path in sorted(temporary.iterdir())}
+        manifest = {"format": FORMAT, "files": files}
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        for path in temporary.iterdir():
+            _fsync(path)
+        fsync_directory(temporary)
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.rename(target)
+        fsync_directory(target.parent)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(f"cannot write {target}: {error.strerror or error}") from error
+    return sum(int(entry["size"]) for entry in files.values())
+
+
+def read_checkpoint(path: Path) -> CheckpointContent:
+    """A checkpoint whose every byte is as it was written.
+
+    Raises: CheckpointError naming the file that is missing, cut short or altered.
+    """
+    verify_checkpoint(path)
+    tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    return CheckpointContent(tensors, state, (path / "config.yaml").read_text(encoding="utf-8"))
+
+
+def verify_checkpoint(path: Path) -> None:
+    """Compare every file with the manifest.
+
+    Raises: CheckpointError naming the file that is missing, cut short or altered.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is no complete checkpoint: {MANIFEST}: {error}") from error
+    if manifest.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has format {manifest.get('format')!r}, this program reads {FORMAT}")
+    for name, expected in manifest["files"].items():
+        file = path / name
+        if not file.is_file():
+            raise CheckpointError(f"{path} lacks {name}")
+        if _fingerprint(file) != expected:
+            raise CheckpointError(f"{file} is not as it was written: size or SHA-256 differ from {MANIFEST}")
+
+
+def complete_checkpoints(directory: Path) -> list[Path]:
+    """The checkpoints that have a manifest, oldest step first."""
+    return sorted(path for path in directory.glob("step-*") if (path / MANIFEST).is_file())
+
+
+def retire_checkpoints(directory: Path, keep_last: int) -> list[Path]:
+    """Remove all but the newest `keep_last`; those removed."""
+    retired = complete_checkpoints(directory)[:-keep_last]
+    for path in retired:
+        hidden = path.with_name(f".{path.name}.retired")
+        path.rename(hidden)  # never half a checkpoint under its own name
+        shutil.rmtree(hidden)
+    return retired
+
+
+def _fingerprint(path: Path) -> dict[str, int | str]:
+    with path.open("rb") as file:
+        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _fsync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,101 @@
+"""Evaluation on held-out rows, the same rows, noise and times at every call."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from xoron_core.contract.config.data import SourceConfig
+from xoron_core.contract.config.training import EvaluationConfig
+from xoron_core.contract.errors import DataError
+from xoron_core.contract.sources import split_file
+from xoron_core.data.packing import RowPacker
+from xoron_core.data.records import Sample, SampleOrigin, derive_seed
+from xoron_core.data.sources import JsonlSource
+from xoron_core.modalities.base import Batch, Modality
+from xoron_core.model.xoron import XoronMultimodalModel
+from xoron_core.training.metrics import MetricWindow
+
+
+class EvaluationSet:
+    """Held-out rows of every source, spread evenly over its split, prepared once.
+
+    A row that cannot be read is left out and counted in `num_bad`.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[SourceConfig, str]],
+        modalities: Mapping[str, Modality[Any]],
+        config: EvaluationConfig,
+    ) -> None:
+        self.modalities = modalities
+        self.num_bad = 0
+        self._samples: dict[str, list[Sample]] = {name: [] for name in modalities}
+        for source, modality in sources:
+            if source.eval_split is not None:
+                path = split_file(source, source.eval_split)
+                self._read(JsonlSource(source.name, path), modalities[modality], config)
+
+    def _read(self, reader: JsonlSource, modality: Modality[Any], config: EvaluationConfig) -> None:
+        count = min(len(reader), config.max_per_dataset_eval)
+        for index in sorted({int(at) for at in np.linspace(0, len(reader) - 1, count)}):
+            for repeat in range(modality.eval_repeats):
+                seed = derive_seed(config.seed, reader.name, index, repeat)
+                origin = SampleOrigin(reader.name, index, seed, (repeat, modality.eval_repeats))
+                try:
+                    self._samples[modality.name].append(modality.prepare(reader.read(index), origin))
+                except DataError:
+                    self.num_bad += 1
+        reader.close()
+
+    def batches(self) -> Iterator[Batch]:
+        """Every held-out row once (with its repeats), a modality after the other."""
+        for name, samples in self._samples.items():
+            modality = self.modalities[name]
+            yield from (modality.collate(group) for group in _groups(samples, modality))
+
+
+def _groups(samples: Sequence[Sample], modality: Modality[Any]) -> Iterator[list[Sample]]:
+    """Samples in batches as large as those of training; what is longer than a row is cut."""
+    limit = modality.row_length or 1
+    packer = RowPacker(modality.rows_per_batch, limit)
+    group: list[Sample] = []
+    for sample in samples:
+        part = sample if sample.length <= limit else sample.piece(0, limit)
+        if not packer.add(part.length):
+            yield group
+            packer, group = RowPacker(modality.rows_per_batch, limit), []
+            packer.add(part.length)
+        group.append(part)
+    if group:
+        yield group
+
+
+def evaluate(
+    model: XoronMultimodalModel,
+    batches: Iterator[Batch],
+    modalities: Mapping[str, Modality[Any]],
+    device: torch.device,
+) -> Iterator[dict[str, float] | None]:
+    """Yields None after each batch, so that a caller may give up in between, and at last the metrics (`eval/…`)."""
+    window = MetricWindow()
+    with torch.inference_mode():
+        for batch in batches:
+            batch = batch.to(device)
+            window.add(f"eval/{batch.modality}", model(f"{batch.modality}.evaluate", batch))
+            yield None
+    yield with_derived(window.flush(), modalities, "eval/")
+
+
+def with_derived(
+    values: dict[str, float], modalities: Mapping[str, Modality[Any]], prefix: str = ""
+) -> dict[str, float]:
+    """Metrics with those that are functions of them (perplexity, …)."""
+    result = dict(values)
+    for name, modality in modalities.items():
+        area = f"{prefix}{name}/"
+        own = {key.removeprefix(area): value for key, value in values.items() if key.startswith(area)}
+        result |= {f"{area}{key}": value for key, value in modality.derived(own).items()}
+    return result

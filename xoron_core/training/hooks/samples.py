@@ -1,0 +1,81 @@
+"""What the model makes of each modality's fixed prompts, as files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from xoron_core.contract.commands import CommandKind
+from xoron_core.contract.config.run import RunConfig
+from xoron_core.contract.events import CommandEvent, PhaseEvent, SampleEvent
+from xoron_core.contract.files import write_atomic
+from xoron_core.contract.run_directory import RunDirectory
+from xoron_core.data.records import derive_seed
+from xoron_core.modalities.base import Artifact
+from xoron_core.training.control import EventSink
+from xoron_core.training.hooks.base import Hook
+
+if TYPE_CHECKING:
+    from xoron_core.training.control import EndRequest
+    from xoron_core.training.trainer import XoronTrainer
+
+
+class SampleHook(Hook):
+    """Makes samples every `sample_steps` steps, on request and at the end, each prompt with the same noise always."""
+
+    def __init__(self, config: RunConfig, run: RunDirectory, events: EventSink) -> None:
+        self.seed = config.evaluation.seed
+        self.run = run
+        self.events = events
+        self._last_step = -1
+
+    def after_step(self, trainer: XoronTrainer) -> None:
+        """Make samples when they are due or asked for."""
+        every = trainer.config.sample_steps
+        requests = trainer.control.sample_requests
+        if requests or (every is not None and trainer.global_step % every == 0):
+            self.make(trainer)
+        while requests:
+            self.events.append(CommandEvent(id=requests.pop(0), command=CommandKind.SAMPLE, status="done"))
+
+    def after_training(self, trainer: XoronTrainer, end: EndRequest | None) -> None:
+        """Show what the finished model makes."""
+        if end is None and trainer.config.sample_steps is not None:
+            self.make(trainer)
+
+    def make(self, trainer: XoronTrainer) -> None:
+        """The samples of this step, unless they are there already."""
+        if trainer.global_step == self._last_step:
+            return
+        self._last_step = trainer.global_step
+        self.events.append(PhaseEvent(phase="sampling"))
+        directory = self.run.sample_dir(trainer.global_step)
+        directory.mkdir(parents=True, exist_ok=True)
+        index: list[dict[str, str]] = []
+        trainer.model.eval()
+        for modality in trainer.modalities.values():
+            for number, prompt in enumerate(modality.prompts()):
+                trainer.control.poll()
+                if trainer.control.end is not None:
+                    break
+                generator = torch.Generator().manual_seed(derive_seed(self.seed, modality.name, number))
+                with torch.inference_mode():
+                    artifact = modality.sample(trainer.model, prompt, generator)
+                index.append(
+                    self._write(trainer.global_step, directory, f"{modality.name}-{number}", modality.name, artifact)
+                )
+        trainer.model.train()
+        write_atomic(directory / "index.json", json.dumps(index, indent=1) + "\n")
+        self.events.append(PhaseEvent(phase="training"))
+
+    def _write(self, step: int, directory: Path, stem: str, modality: str, artifact: Artifact) -> dict[str, str]:
+        path = directory / f"{stem}.{artifact.suffix}"
+        path.write_bytes(artifact.content)
+        relative = str(path.relative_to(self.run.path))
+        self.events.append(
+            SampleEvent(step=step, modality=modality, path=relative, mime=artifact.mime, caption=artifact.caption)
+        )
+        return {"modality": modality, "file": path.name, "mime": artifact.mime, "caption": artifact.caption}

@@ -1,0 +1,133 @@
+"""What of a trainer goes into a checkpoint, and back."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from xoron_core.contract.errors import CheckpointError
+from xoron_core.training.checkpoint import CheckpointContent
+from xoron_core.training.state import TrainerState
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a restore took over, what it left at its start value, and what it looked for in vain."""
+
+    restored: list[str] = field(default_factory=list)
+    reset: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The parts of a training run that survive in a checkpoint."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    state: TrainerState
+    scaler: GradScaler | None
+
+    def take(self, config_yaml: str) -> CheckpointContent:
+        """The content of a checkpoint of this moment."""
+        optimizer_tensors, optimizer_state = _split_optimizer(self.optimizer, _names(self.model))
+        rng = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            rng |= {f"cuda.{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
+        return CheckpointContent(
+            tensors={"model": self.model.state_dict(), "optimizer": optimizer_tensors, "rng": rng},
+            state={
+                "trainer": self.state.state_dict(),
+                "optimizer": optimizer_state,
+                "scheduler": self.scheduler.state_dict(),
+                "scaler": None if self.scaler is None else self.scaler.state_dict(),
+                "torch": str(torch.__version__),
+            },
+            config_yaml=config_yaml,
+        )
+
+    def restore(self, content: CheckpointContent) -> Receipt:
+        """Put everything back.
+
+        Raises: CheckpointError when the model or the optimizer is not the one that was saved.
+        """
+        receipt = Receipt()
+        try:
+            self.model.load_state_dict(dict(content.tensors["model"]))
+        except RuntimeError as error:
+            raise CheckpointError(f"the checkpoint is of another model: {error}") from error
+        _restore_optimizer(self.optimizer, _names(self.model), content.tensors["optimizer"], content.state["optimizer"])
+        self.scheduler.load_state_dict(content.state["scheduler"])
+        self.state.load_state_dict(content.state["trainer"])
+        receipt.restored.extend(["model", "optimizer", "scheduler", "trainer", "data"])
+        self._restore_scaler(content.state["scaler"], receipt)
+        self._restore_rng(dict(content.tensors["rng"]), receipt)
+        return receipt
+
+    def _restore_scaler(self, saved: dict[str, Any] | None, receipt: Receipt) -> None:
+        if self.scaler is None:
+            return
+        if saved is None:
+            receipt.missing.append("scaler")
+        else:
+            self.scaler.load_state_dict(saved)
+            receipt.restored.append("scaler")
+
+    @staticmethod
+    def _restore_rng(saved: dict[str, Tensor], receipt: Receipt) -> None:
+        torch.set_rng_state(saved["cpu"])
+        receipt.restored.append("rng.cpu")
+        num_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        for index in range(num_devices):
+            name = f"cuda.{index}"
+            if name in saved:
+                torch.cuda.set_rng_state(saved[name], index)
+                receipt.restored.append(f"rng.{name}")
+            else:
+                receipt.reset.append(f"rng.{name}")
+
+
+def _names(model: nn.Module) -> dict[int, str]:
+    return {id(parameter): name for name, parameter in model.named_parameters()}
+
+
+def _split_optimizer(optimizer: Optimizer, names: dict[int, str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors of the state under `parameter/key`, and the rest as plain data."""
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, Any] = {}
+    for parameter, entries in optimizer.state.items():
+        name = names[id(parameter)]
+        for key, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"{name}/{key}"] = value
+            else:
+                plain.setdefault(name, {})[key] = value
+    groups = [
+        {"names": [names[id(p)] for p in group["params"]], **{k: v for k, v in group.items() if k != "params"}}
+        for group in optimizer.param_groups
+    ]
+    return tensors, {"plain": plain, "groups": groups}
+
+
+def _restore_optimizer(optimizer: Optimizer, names: dict[int, str], tensors: Any, saved: dict[str, Any]) -> None:
+    current = [[names[id(p)] for p in group["params"]] for group in optimizer.param_groups]
+    if current != [group["names"] for group in saved["groups"]]:
+        raise CheckpointError("the optimizer's parameter groups are not those that were saved")
+    by_name = {name: index for index, name in enumerate(name for group in current for name in group)}
+    state: dict[int, dict[str, Any]] = {}
+    for path, tensor in tensors.items():
+        name, _, key = path.rpartition("/")
+        state.setdefault(by_name[name], {})[key] = tensor
+    for name, entries in saved["plain"].items():
+        state.setdefault(by_name[name], {}).update(entries)
+    groups, start = [], 0
+    for names_in_group, group in zip(current, saved["groups"], strict=True):
+        stop = start + len(names_in_group)
+        groups.append({**{k: v for k, v in group.items() if k != "names"}, "params": list(range(start, stop))})
+        start = stop
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,239 @@
+"""`XoronTrainer`: the loop does steps; hooks do everything periodic."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
+
+from xoron_core.contract.config.model import XoronConfig
+from xoron_core.contract.config.training import TrainingConfig
+from xoron_core.contract.errors import ConfigError, NonFiniteError
+from xoron_core.data.dataset import TrueStreamingDataset
+from xoron_core.data.records import BadSample
+from xoron_core.data.tokenizer import Tokenizer
+from xoron_core.modalities.base import Batch, Collator, Modality
+from xoron_core.model.xoron import XoronMultimodalModel
+from xoron_core.training.checkpoint import read_checkpoint
+from xoron_core.training.control import Control, EndRequest
+from xoron_core.training.evaluation import EvaluationSet
+from xoron_core.training.hooks.base import Hook
+from xoron_core.training.metrics import MetricWindow, Stopwatch, now
+from xoron_core.training.objective import WindowObjective
+from xoron_core.training.optimizer import gradient_norm
+from xoron_core.training.precision import Precision
+from xoron_core.training.snapshot import Receipt, Snapshot
+from xoron_core.training.state import TrainerState
+
+log = logging.getLogger(__name__)
+
+
+class XoronTrainer:
+    """Trains every enabled modality of a model by the objective in `objective.py`.
+
+    The positional arguments are the reference's. `modalities` are the heavy halves by name, `hooks` what happens
+    around the steps, `control` where requests to end come from.
+
+    Raises: ConfigError for what this version does not do; CheckpointError when `resume_from` cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: XoronMultimodalModel,
+        train_dataset: TrueStreamingDataset,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
+        config: TrainingConfig,
+        xoron_config: XoronConfig,
+        collate_fn: Collator,
+        resume_from: str | Path | None = None,
+        tokenizer: Tokenizer | None = None,
+        eval_dataset: EvaluationSet | None = None,
+        hf_token: str | None = None,
+        hf_repo_id: str | None = None,
+        *,
+        hooks: Sequence[Hook] = (),
+        control: Control | None = None,
+    ) -> None:
+        if hf_token is not None or hf_repo_id is not None:
+            raise ConfigError.of("hf_repo_id", "this version does not upload to a hub; leave it out", hf_repo_id)
+        self.model = model
+        self.train_dataset = train_dataset
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.config = config
+        self.xoron_config = xoron_config
+        self.collate_fn = collate_fn
+        self.tokenizer = tokenizer
+        self.eval_dataset = eval_dataset
+        self.hooks = list(hooks)
+        self.control = control or Control()
+        self.modalities: Mapping[str, Modality[Any]] = collate_fn.modalities
+        self.device = next(model.parameters()).device
+        self.precision = Precision.of(config, model, self.device)
+        self.scaler = self.precision.scaler
+        self.state = TrainerState()
+        self.metrics = MetricWindow()
+        self.stopwatch = Stopwatch()
+        self.new_bad_samples: list[BadSample] = []
+        self.last_sample_ids: dict[str, tuple[str, ...]] = {}
+        self.receipt: Receipt | None = None
+        self.last_lr = 0.0
+        self._data_state: dict[str, Any] = {}
+        self._ends_epoch = False
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if resume_from is not None:
+            self.load_checkpoint(Path(resume_from))
+
+    @property
+    def global_step(self) -> int:
+        """Optimizer steps since the run began."""
+        return self.state.step
+
+    @property
+    def is_logging_step(self) -> bool:
+        """Whether metrics of the step just done are to be written."""
+        return self.state.step % self.config.logging_steps == 0
+
+    @property
+    def source_counts(self) -> dict[str, int]:
+        """Rows drawn from each source since the run began."""
+        counts: dict[str, int] = self.state.data["drawn"]
+        return counts
+
+    @property
+    def num_bad_samples(self) -> int:
+        """Rows that could not be read since the run began."""
+        return sum(self.state.data["bad"].values())
+
+    def snapshot(self) -> Snapshot:
+        """The parts that survive in a checkpoint."""
+        return Snapshot(self.model, self.optimizer, self.scheduler, self.state, self.scaler)
+
+    def load_checkpoint(self, path: Path) -> Receipt:
+        """Go on where a checkpoint left off.
+
+        Raises: CheckpointError when it is incomplete, altered, or of another model.
+        """
+        self.receipt = self.snapshot().restore(read_checkpoint(path))
+        self.train_dataset.load_state_dict(self.state.data)
+        return self.receipt
+
+    def train(self) -> EndRequest | None:
+        """Train until the steps or epochs are done, or somebody asks to end; the request that ended it, or None.
+
+        Raises: NonFiniteError after more than `max_nonfinite` skipped steps in a row; DataError when a source has too
+        many unreadable rows.
+        """
+        self.model.train()
+        for hook in self.hooks:
+            hook.before_training(self)
+        self.control.poll()
+        batches = self._batches()
+        try:
+            while self.control.end is None and not self._is_done():
+                self._train_step(batches)
+                for hook in self.hooks:
+                    hook.after_step(self)
+                self.control.poll()
+        finally:
+            self.stopwatch.reset()
+        for hook in self.hooks:
+            hook.after_training(self, self.control.end)
+        return self.control.end
+
+    def _is_done(self) -> bool:
+        steps_done = self.config.max_steps is not None and self.state.step >= self.config.max_steps
+        return steps_done or self.state.epoch >= self.config.num_epochs
+
+    def _batches(self) -> Iterator[Batch]:
+        # A generator of its own: making an iterator must not draw from the global one, or a resume would differ.
+        collate: Callable[[Any], Batch] = self.collate_fn
+        loader: DataLoader[Any] = DataLoader(
+            self.train_dataset, batch_size=None, collate_fn=collate, generator=torch.Generator()
+        )
+        return iter(loader)
+
+    def _train_step(self, batches: Iterator[Batch]) -> None:
+        begin = now()
+        window = self._next_window(batches)
+        self.stopwatch.data_s += now() - begin
+        objective = WindowObjective(window, self.modalities)
+        total = torch.zeros((), device=self.device)
+        for batch in window:
+            total = total + self._backward(batch, objective)
+        is_finite = self._optimizer_step()
+        self.metrics.add_value("train/loss", total)
+        self._count(window, is_finite=is_finite)
+        self.stopwatch.step_s += now() - begin
+
+    def _next_window(self, batches: Iterator[Batch]) -> list[Batch]:
+        """The micro-batches of one optimizer step; fewer where an epoch ends."""
+        window: list[Batch] = []
+        while len(window) < self.config.gradient_accumulation_steps:
+            batch = next(batches)
+            self.new_bad_samples.extend(batch.bad)
+            self._data_state, self._ends_epoch = batch.data_state, batch.ends_epoch
+            if batch.num_samples:
+                window.append(batch.to(self.device))
+            if batch.ends_epoch and window:
+                break
+        return window
+
+    def _backward(self, batch: Batch, objective: WindowObjective) -> torch.Tensor:
+        with self.precision.autocast():
+            terms = self.model(f"{batch.modality}.loss", batch)
+        loss = objective.contribution(batch, terms)
+        torch.autograd.backward(loss if self.scaler is None else self.scaler.scale(loss))
+        self.metrics.add(batch.modality, terms)
+        return loss.detach()
+
+    def _optimizer_step(self) -> bool:
+        """Clip, check and step; False when the gradient was not finite and the step was left out."""
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        norm = gradient_norm(self._parameters, self.config.max_grad_norm)
+        self.metrics.add_value("optim/grad_norm", norm)
+        is_finite = bool(torch.isfinite(norm).item())  # the one look from the host in a step
+        if self.scaler is not None:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        elif is_finite:
+            self.optimizer.step()
+        self.model.update_router_biases()
+        if self.is_next_logged:
+            for name, value in self.model.moe_metrics().items():
+                self.metrics.add_value(name, value)
+        self.last_lr = float(self.optimizer.param_groups[0]["lr"])
+        self.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=self.config.set_to_none)
+        return is_finite
+
+    @property
+    def is_next_logged(self) -> bool:
+        """Whether metrics of the step under way will be written."""
+        return (self.state.step + 1) % self.config.logging_steps == 0
+
+    def _count(self, window: Sequence[Batch], *, is_finite: bool) -> None:
+        state = self.state
+        state.step += 1
+        state.epoch += int(self._ends_epoch)
+        state.data = self._data_state
+        state.tokens += sum(batch.num_tokens for batch in window)
+        state.samples += sum(batch.num_samples for batch in window)
+        state.nonfinite_in_a_row = 0 if is_finite else state.nonfinite_in_a_row + 1
+        for batch in window:
+            state.micro_batches[batch.modality] = state.micro_batches.get(batch.modality, 0) + 1
+            self.last_sample_ids[batch.modality] = batch.sample_ids
+        self.stopwatch.steps += 1
+        self.stopwatch.tokens += sum(batch.num_tokens for batch in window)
+        if state.nonfinite_in_a_row > self.config.max_nonfinite:
+            ids = ", ".join(name for batch in window for name in batch.sample_ids)
+            raise NonFiniteError(
+                f"{state.nonfinite_in_a_row} steps in a row had a gradient that is not finite (max_nonfinite is "
+                f"{self.config.max_nonfinite}); lower learning_rate, or look at the samples of step {state.step}: {ids}"
+            )
