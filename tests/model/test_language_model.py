@@ -1,0 +1,109 @@
+"""The decoder: generation, checkpointing, determinism."""
+
+import pytest
+import torch
+from support.small_models import VOCAB_SIZE, make_llm, random_ids, seeded
+
+from xoron_core.contract.config.model import LanguageModelConfig
+from xoron_core.model.language_model import LanguageModel, document_positions
+
+
+@pytest.mark.parametrize("kind", ["mla", "gqa"])
+@pytest.mark.parametrize("window", [None, 6])
+def test_cached_generation_equals_uncached(kind: str, window: int | None) -> None:
+    llm = make_llm(attention=kind, sliding_window=window).eval()
+    prompt = random_ids(2, 9)
+    got = llm.generate(prompt, max_new_tokens=12, temperature=0.0)
+    tokens = prompt
+    with torch.no_grad():
+        for _ in range(12):
+            logits = llm(tokens, return_logits=True).logits_BTV[:, -1, :VOCAB_SIZE]
+            tokens = torch.cat((tokens, logits.argmax(-1, keepdim=True)), dim=1)
+    assert got.tolist() == tokens.tolist()
+
+
+def test_sampling_follows_its_generator_and_stays_in_the_vocabulary() -> None:
+    llm = make_llm().eval()
+    prompt = random_ids(1, 4)
+    first, same, other = (
+        llm.generate(prompt, max_new_tokens=60, temperature=3.0, generator=seeded(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+    assert first.max() < VOCAB_SIZE < llm.model.embed_tokens.num_embeddings
+
+
+def test_generation_ends_with_the_last_row_and_fills_the_others() -> None:
+    llm = make_llm().eval()
+    prompt = random_ids(2, 4)
+    free = llm.generate(prompt, max_new_tokens=8, temperature=0.0)
+    end = int(free[0, 5])
+    got = llm.generate(prompt, max_new_tokens=8, temperature=0.0, eos_token_id=end)
+    position = free[0, 4:].tolist().index(end) + 4
+    assert got[0, : position + 1].tolist() == free[0, : position + 1].tolist()
+    assert set(got[0, position:].tolist()) == {end}
+    alone = llm.generate(prompt[:1], max_new_tokens=8, temperature=0.0, eos_token_id=end)
+    assert alone.shape[1] == position + 1
+
+
+def test_positions_restart_with_every_document() -> None:
+    documents = torch.tensor([[0, 0, 0, 1, 1, 2], [7, 7, 3, 3, 3, -1]])
+    assert document_positions(documents).tolist() == [[0, 1, 2, 0, 1, 0], [0, 1, 0, 1, 2, 0]]
+
+
+def test_embeddings_may_be_given_instead_of_ids() -> None:
+    llm = make_llm()
+    ids = random_ids(1, 5)
+    from_ids = llm(ids).hidden_states_BTD
+    assert torch.equal(from_ids, llm(inputs_embeds_BTD=llm.model.embed_tokens(ids)).hidden_states_BTD)
+    with pytest.raises(ValueError, match="either input_ids_BT or inputs_embeds_BTD"):
+        llm(ids, inputs_embeds_BTD=llm.model.embed_tokens(ids))
+    with pytest.raises(ValueError, match="either input_ids_BT or inputs_embeds_BTD"):
+        llm()
+
+
+def test_experts_stand_in_every_nth_layer() -> None:
+    def with_experts(moe_every: int) -> list[int]:
+        config = LanguageModelConfig(**(make_llm().config.model_dump() | {"num_layers": 6, "moe_every": moe_every}))
+        names = {name for name, _ in LanguageModel(config, 100).named_parameters() if "router" in name}
+        return sorted(int(name.split(".")[2]) for name in names)
+
+    assert with_experts(2) == [1, 3, 5]
+    assert with_experts(3) == [2, 5]
+    assert with_experts(0) == []
+
+
+def losses_and_gradients(checkpointing: bool = False) -> list[torch.Tensor]:
+    llm = make_llm(seed=3)
+    llm.gradient_checkpointing_enable(checkpointing)
+    ids = random_ids(2, 24)
+    documents = torch.tensor([[0] * 10 + [1] * 14] * 2)
+    out = llm(ids, document_ids_BT=documents, labels_BT=ids)
+    out.loss_sum.backward()
+    return [out.loss_sum.detach(), *(parameter.grad for parameter in llm.parameters())]
+
+
+def test_checkpointing_changes_no_gradient() -> None:
+    for plain, recomputed in zip(losses_and_gradients(), losses_and_gradients(checkpointing=True), strict=True):
+        torch.testing.assert_close(plain, recomputed)
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first, second = losses_and_gradients(), losses_and_gradients()
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_padding_changes_neither_states_nor_load() -> None:
+    llm = make_llm()
+    ids = random_ids(1, 6)
+    padded = torch.cat((ids, torch.zeros(1, 4, dtype=torch.long)), dim=1)
+    documents = torch.tensor([[0] * 6 + [-1] * 4])
+    torch.testing.assert_close(
+        llm(padded, document_ids_BT=documents).hidden_states_BTD[:, :6], llm(ids).hidden_states_BTD
+    )
+    assert llm.model.layers[1].feed_forward.router.load_E.sum() == 2 * 6 * 2
