@@ -1,0 +1,1 @@
+"""Metrics: from events into the index, and out of it."""

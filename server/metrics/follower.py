@@ -1,0 +1,151 @@
+"""Following one run's events into the index: what is read and what it adds up to, one transaction at a time."""
+
+import json
+import logging
+import math
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from server import db
+from server.metrics.store import Point, PointWriter
+from server.runs.facts import typed
+from server.runs.index import RunIndex
+from server.runs.store import RunRow
+from server.samples import store as notes
+from xoron_core.contract import clock
+from xoron_core.contract.run_directory import RunDirectory
+from xoron_core.contract.segments import LIVE_NAME
+from xoron_core.contract.tailer import EventTailer
+
+log = logging.getLogger(__name__)
+
+MARK_BYTES = 1 << 18
+NOTED_KINDS = frozenset({"sample", "checkpoint"})
+
+
+class Follower:
+    """Reads a run's events from the cursor in the index and folds them in.
+
+    `read` holds what it read until `commit` has it in the index; only then may the records be passed on.
+    """
+
+    def __init__(self, index: RunIndex, run: RunDirectory, row: RunRow) -> None:
+        self.run = run
+        self.pending: list[dict[str, Any]] = []
+        self.must_commit = False
+        self._index = index
+        self._facts = row.facts
+        self._tailer = EventTailer(run.path, row.cursor)
+        self._writer = PointWriter(run.id)
+        self._points: list[tuple[int, str, Point]] = []
+        self._notes: list[dict[str, Any]] = []
+        self._mark = -1
+
+    def read(self, max_bytes: int) -> bool:
+        """Take in what is new; False when nothing is."""
+        records = self._tailer.poll(max_bytes)
+        for record in records:
+            self._fold(record)
+        self.pending.extend(records)
+        return bool(records)
+
+    def _fold(self, record: dict[str, Any]) -> None:
+        self._facts.saw(record)
+        kind = record.get("kind")
+        if kind in {"metrics", "eval"}:
+            if not self._fold_values(record, is_metrics=kind == "metrics"):
+                self._malformed(record)
+            return
+        self.must_commit = True
+        pair = typed(record)
+        if pair is None:
+            self._malformed(record)
+            return
+        stamp, event = pair
+        if event is not None:
+            self._facts.add(stamp, event)
+        if kind in NOTED_KINDS:
+            self._notes.append(record)
+
+    def _fold_values(self, record: dict[str, Any], *, is_metrics: bool) -> bool:
+        """Count in the values of one step; this runs for every logged step, so it does without models."""
+        try:
+            attempt, step, tokens, samples = (int(record[name]) for name in ("attempt", "step", "tokens", "samples"))
+            time = clock.parse_time(record["time"]).timestamp()
+            values = {str(name): _number(value) for name, value in record["values"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return False
+        if is_metrics:
+            self._facts.add_metrics(attempt, step, tokens, samples, values)
+        for name, value in values.items():
+            point = Point(step, tokens, samples, time, math.nan if value is None else value)
+            self._points.append((attempt, name, point))
+        return True
+
+    def _malformed(self, record: dict[str, Any]) -> None:
+        self._facts.num_malformed += 1
+        if self._facts.num_malformed <= 3:  # enough to find out why; a broken writer must not fill the log
+            log.warning("event %s of %s is malformed and was left out", record.get("seq"), self.run.id)
+
+    def commit(self) -> list[dict[str, Any]]:
+        """Save points and cursor in one transaction; the records that may be passed on now."""
+        with self._index.database.writing:
+            with self._index.database.write() as connection:
+                row = self._index.advance(connection, self.run.id, self._facts, self._tailer.cursor)
+                if row is not None:
+                    self._writer.append(connection, self._points)
+                    notes.add(connection, self.run.id, self._notes)
+                    self._set_mark(connection)
+            if row is not None:
+                self._index.announce(row)
+        records, self.pending, self._points, self._notes = self.pending, [], [], []
+        self.must_commit = False
+        self._facts = self._facts.model_copy(deep=True)  # the row keeps the one that was saved
+        return records
+
+    def lag_bytes(self) -> int:
+        """About how much is written but not read yet."""
+        try:
+            size = (self.run.path / LIVE_NAME).stat().st_size
+        except FileNotFoundError:
+            return 0
+        return max(0, size - self._tailer.cursor.offset)
+
+    def _set_mark(self, connection: Connection) -> None:
+        """Every so many bytes, note a place from which a replay can begin."""
+        cursor = self._tailer.cursor
+        here = db.marks.c.run_id == self.run.id
+        if self._mark < 0:
+            newest = select(func.max(db.marks.c.offset)).where(here, db.marks.c.first_seq == cursor.first_seq)
+            self._mark = connection.scalar(newest) or 0
+        if cursor.offset < self._mark:  # a new file was begun
+            self._mark = 0
+        if cursor.offset - self._mark >= MARK_BYTES:
+            known = select(db.marks.c.seq).where(here, db.marks.c.seq == cursor.seq)
+            if connection.scalar(known) is None:
+                mark = {"seq": cursor.seq, "first_seq": cursor.first_seq, "offset": cursor.offset}
+                connection.execute(db.marks.insert().values(run_id=self.run.id, **mark))
+            self._mark = cursor.offset
+
+    def pause(self) -> None:
+        """Let go of the open file; reading goes on where it was."""
+        self._tailer.close()
+
+
+def encode_events(run_id: str, records: list[dict[str, Any]]) -> str:
+    """The stream's frame of a run's records."""
+    frame = {"type": "events", "run": run_id, "events": records}
+    return json.dumps(frame, separators=(",", ":"), ensure_ascii=False)
+
+
+def _number(value: Any) -> float | None:
+    """A finite number or None.
+
+    Raises: TypeError for anything that is neither a number nor null.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"a metric's value must be a number or null, not {value!r}")
+    return float(value) if math.isfinite(value) else None

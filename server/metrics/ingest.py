@@ -1,0 +1,245 @@
+"""The thread that keeps the index up with the events of all runs."""
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from server.errors import NotFoundError
+from server.metrics.follower import Follower
+from server.runs.index import RunIndex
+from xoron_core.contract.errors import XoronError
+from xoron_core.contract.run_directory import RunDirectory
+from xoron_core.contract.segments import LIVE_NAME
+from xoron_core.contract.states import ENDED, LIVE
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.03
+IDLE_POLL_S = 1.0
+RETRY_S = 5.0
+COMMIT_S = 0.1
+"""Metrics wait this long for company; a change of state does not wait."""
+SETTLE_S = 0.2
+READ_BYTES = 1 << 20
+
+
+@dataclass
+class _Followed:
+    """A run under watch."""
+
+    follower: Follower
+    is_live: bool = True
+    has_been_current: bool = False
+    seen: tuple[int, int] | None = None
+    due: float = 0.0
+    committed: float = 0.0
+    settle_due: float = 0.0
+
+
+@dataclass
+class Listeners:
+    """Who is told of what reached the index."""
+
+    on_events: list[Callable[[str, list[dict[str, Any]]], None]] = field(default_factory=list)
+    on_end: list[Callable[[str], None]] = field(default_factory=list)
+
+
+class Ingest:
+    """Follows every run: the live ones every 30 ms, the others once a second by a look at the file's size."""
+
+    def __init__(self, index: RunIndex, listeners: Listeners) -> None:
+        self.has_caught_up = threading.Event()
+        self._index = index
+        self._listeners = listeners
+        self._followed: dict[str, _Followed] = {}
+        self._bad: dict[str, float] = {}
+        self._requests: queue.SimpleQueue[tuple[str, Future[None] | None]] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._next_scan = 0.0
+        self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
+
+    def start(self) -> None:
+        """Begin with catching up."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End after the pass that is under way."""
+        self._stop.set()
+        self._requests.put(("", None))
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread still works."""
+        return self._thread.is_alive()
+
+    def wake(self, run_id: str) -> None:
+        """Look at a run now, from any thread."""
+        self._requests.put((run_id, None))
+
+    def catch_up(self, run_id: str, timeout_s: float = 30) -> None:
+        """Wait until what a run's files hold now is in the index."""
+        done: Future[None] = Future()
+        self._requests.put((run_id, done))
+        done.result(timeout_s)
+
+    def forget(self, run_id: str) -> None:
+        """Stop following a run that is about to be moved; waits until its files are let go."""
+        done: Future[None] = Future()
+        self._requests.put((f"-{run_id}", done))
+        done.result(30)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            now = time.monotonic()
+            if now >= self._next_scan:
+                self._scan()
+                self._next_scan = now + IDLE_POLL_S
+            progress = [self._guarded(run_id) for run_id, one in list(self._followed.items()) if one.due <= now]
+            if all(one.has_been_current for one in self._followed.values()):
+                self.has_caught_up.set()
+            self._serve(0 if any(progress) else POLL_S)
+        for one in self._followed.values():
+            one.follower.pause()
+
+    def _serve(self, timeout_s: float) -> None:
+        """Answer requests of other threads; the first is waited for so long."""
+        try:
+            while True:
+                run_id, done = self._requests.get(timeout=timeout_s) if timeout_s else self._requests.get_nowait()
+                timeout_s = 0
+                self._answer(run_id, done)
+        except queue.Empty:
+            return
+
+    def _answer(self, request: str, done: Future[None] | None) -> None:
+        if request.startswith("-"):
+            if (gone := self._followed.pop(request[1:], None)) is not None:
+                gone.follower.pause()
+        elif request:
+            if request not in self._followed:
+                self._scan()
+            one = self._followed.get(request)
+            if one is not None:
+                one.is_live, one.due, one.settle_due = True, 0.0, 0.0
+                while done is not None and self._guarded(request) and not self._stop.is_set():
+                    pass
+                if done is not None and one.follower.pending:
+                    self._commit(request, one)
+        if done is not None:
+            done.set_result(None)
+
+    def _scan(self) -> None:
+        """Take in runs that appeared, drop those that went."""
+        found = {run.id: run for run in self._index.home.run_directories()}
+        for run_id in set(self._followed) - set(found):
+            self._followed.pop(run_id).follower.pause()
+            self._index.remove(run_id)
+        if not self.has_caught_up.is_set():
+            for run_id in set(self._index.known()) - set(found):
+                self._index.remove(run_id)
+        for run_id, run in found.items():
+            if run_id not in self._followed and self._is_worth_trying(run):
+                self._follow(run)
+
+    def _is_worth_trying(self, run: RunDirectory) -> bool:
+        try:
+            return self._bad.get(run.id) != run.run_file.stat().st_mtime
+        except FileNotFoundError:
+            return False
+
+    def _follow(self, run: RunDirectory) -> None:
+        try:
+            row = self._index.refresh(run.id)
+        except NotFoundError:
+            return
+        except XoronError as error:
+            log.warning("run %s is left out: %s", run.id, error)
+            self._bad[run.id] = run.run_file.stat().st_mtime
+            return
+        self._followed[run.id] = _Followed(Follower(self._index, run, row))
+
+    def _guarded(self, run_id: str) -> bool:
+        one = self._followed.get(run_id)
+        if one is None:
+            return False
+        try:
+            return self._poll(run_id, one)
+        except (OSError, SQLAlchemyError, XoronError):  # one run's trouble: the others go on, this one is tried again
+            log.exception("following %s failed; trying again in %s s", run_id, RETRY_S)
+            self._reopen(run_id, one)
+            return False
+
+    def _reopen(self, run_id: str, one: _Followed) -> None:
+        """Begin again from what the index holds: what was folded but not committed is read once more."""
+        one.follower.pause()
+        try:
+            one.follower = Follower(self._index, one.follower.run, self._index.row(run_id))
+        except (NotFoundError, SQLAlchemyError):
+            del self._followed[run_id]
+        one.due = time.monotonic() + RETRY_S
+
+    def _poll(self, run_id: str, one: _Followed) -> bool:
+        """Read what is new and commit it when it is time to; whether anything was done."""
+        now = time.monotonic()
+        if not one.is_live and one.seen == _seen(one.follower.run):
+            one.due = now + IDLE_POLL_S
+            return False
+        one.is_live = True
+        has_read = one.follower.read(READ_BYTES)
+        one.has_been_current |= not has_read or one.follower.lag_bytes() < READ_BYTES
+        if one.follower.pending:
+            if one.follower.must_commit or now - one.committed >= COMMIT_S:
+                self._commit(run_id, one)
+                one.committed = time.monotonic()
+        elif now >= one.settle_due:
+            one.settle_due = now + SETTLE_S
+            self._settle(run_id, one)
+        if not has_read:
+            one.due = now + (POLL_S if one.is_live else IDLE_POLL_S)
+        return has_read
+
+    def _commit(self, run_id: str, one: _Followed) -> None:
+        records = one.follower.commit()
+        for tell in self._listeners.on_events:
+            tell(run_id, records)
+
+    def _settle(self, run_id: str, one: _Followed) -> None:
+        """Nothing new: a run that is at rest and whose processes are gone is looked at rarely from here on."""
+        row = self._index.row(run_id)
+        if row.state in LIVE or has_processes(one.follower.run):
+            return
+        seen = _seen(one.follower.run)
+        if one.follower.read(READ_BYTES):  # what its last process wrote before it went
+            return
+        one.is_live, one.seen = False, seen
+        one.follower.pause()
+        if row.state in ENDED:
+            for tell in self._listeners.on_end:
+                tell(run_id)
+
+
+def _seen(run: RunDirectory) -> tuple[int, int]:
+    """Which file the newest events are in, and how large it is."""
+    try:
+        status = os.stat(run.path / LIVE_NAME)  # noqa: PTH116 -- called for every run once a second
+    except FileNotFoundError:
+        return (0, 0)
+    return (status.st_ino, status.st_size)
+
+
+def has_processes(run: RunDirectory) -> bool:
+    """Whether the run's keeper or trainer is still there."""
+    keeper = run.keeper()
+    if keeper is None:
+        return False
+    return keeper.keeper.is_alive() or (keeper.trainer is not None and keeper.trainer.is_alive())
