@@ -1,11 +1,14 @@
 """The files that hold a run's events: `events.jsonl` and the rotated `events-<first seq>.jsonl[.zst]`."""
 
 import json
+import os
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
+
+from xoron_core.contract.files import fsync_directory
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -23,9 +26,10 @@ class Segment:
     first_seq: int
     path: Path
 
-    def open(self) -> IO[bytes]:
-        """The uncompressed bytes, from the beginning."""
-        stream = zstd.open(self.path, "rb") if self.path.suffix == ".zst" else self.path.open("rb")
+    def open(self, buffering: int = -1) -> IO[bytes]:
+        """The uncompressed bytes, from the beginning; `buffering` as in `open`, for a plain file."""
+        is_plain = self.path.suffix != ".zst"
+        stream = self.path.open("rb", buffering) if is_plain else zstd.open(self.path, "rb")
         return cast("IO[bytes]", stream)
 
 
@@ -48,10 +52,14 @@ def compress(path: Path) -> Path:
     """Put the compressed copy of `path` beside it, whole or not at all, then remove `path`."""
     target = path.with_name(path.name + ".zst")
     temporary = path.with_name("." + target.name)
-    with path.open("rb") as source, zstd.open(temporary, "wb", level=3) as sink:
-        while block := source.read(1 << 20):
-            sink.write(block)
+    with path.open("rb") as source, temporary.open("wb") as sink:
+        with zstd.open(sink, "wb", level=3) as packed:
+            while block := source.read(1 << 20):
+                packed.write(block)
+        sink.flush()
+        os.fsync(sink.fileno())
     temporary.replace(target)
+    fsync_directory(path.parent)  # a power cut must not find the copy empty and the original gone
     path.unlink()
     return target
 
@@ -71,9 +79,14 @@ def parse_record(line: bytes) -> dict[str, Any] | None:
 def first_record(path: Path) -> dict[str, Any] | None:
     """The first whole record of a plain file; None for an empty file or one that holds none."""
     with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n") and (record := parse_record(line)) is not None:
-                return record
+        return first_of(file)
+
+
+def first_of(file: IO[bytes]) -> dict[str, Any] | None:
+    """The first whole record of an open plain file."""
+    for line in file:
+        if line.endswith(b"\n") and (record := parse_record(line)) is not None:
+            return record
     return None
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from xoron_core.contract.segments import LIVE_NAME, Segment, first_record, parse_record, rotated_segments
+from xoron_core.contract.segments import LIVE_NAME, Segment, first_of, first_record, parse_record, rotated_segments
+
+_LISTINGS = 3
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Cursor:
 class EventTailer:
     """Reads whole records after a cursor; a torn last line is left for the next poll.
 
-    A line that is no record is counted in `num_corrupt`, never fatal.
+    A line that is no record is counted in `num_corrupt` once a record follows it, never fatal.
     """
 
     def __init__(self, directory: Path, cursor: Cursor = Cursor()) -> None:
@@ -29,6 +31,8 @@ class EventTailer:
         self.cursor = cursor
         self.num_corrupt = 0
         self._file: IO[bytes] | None = None
+        self._is_plain = True
+        self._rest = b""
 
     def poll(self, max_bytes: int = 4 * 2**20) -> list[dict[str, Any]]:
         """The next whole records, at most about `max_bytes` of them; empty when there is nothing new."""
@@ -36,18 +40,23 @@ class EventTailer:
             if self._file is None and not self._open():
                 return []
             is_current = self._is_current()  # asked before reading: what was written before a rotation is read below
-            offset = self.cursor.offset
+            if is_current and self._has_shrunk():  # put back from a copy: find the place again by number
+                self.close()
+                self.cursor = Cursor(self.cursor.seq)
+                continue
             records = self._read(max_bytes)
-            if records:
+            if records or is_current or not self._advance():
                 return records
-            if self.cursor.offset == offset and (is_current or not self._advance()):
-                return []
 
     def _segments(self) -> list[Segment]:
-        segments = rotated_segments(self.directory)
+        """All files in order. The live one is looked at first: rotated meanwhile, it stands twice, never not at all."""
         live = self.directory / LIVE_NAME
-        first = first_record(live) if live.exists() else None
-        if first is not None:
+        try:
+            first = first_record(live)
+        except FileNotFoundError:  # before the first record, or in the middle of a rotation
+            first = None
+        segments = rotated_segments(self.directory)
+        if first is not None and all(segment.first_seq != first["seq"] for segment in segments):
             segments.append(Segment(int(first["seq"]), live))
         return segments
 
@@ -62,58 +71,75 @@ class EventTailer:
         return self._open_at((before or segments)[-1 if before else 0], 0)
 
     def _open_at(self, segment: Segment, offset: int) -> bool:
+        """Go on in `segment` at `offset`; False when it is not there (any more), or shorter."""
         try:
-            file = segment.open()
+            file = segment.open(buffering=0)  # a buffer would give back what the writer has cut off since
         except FileNotFoundError:  # rotated or compressed between the listing and here
             return False
-        if file.seek(offset) != offset or (segment.path.name == LIVE_NAME and segment.path.stat().st_size < offset):
+        is_plain = segment.path.suffix != ".zst"
+        is_short = os.fstat(file.fileno()).st_size < offset if is_plain else file.seek(offset) != offset
+        if is_short or (segment.path.name == LIVE_NAME and _first_seq(file) != segment.first_seq):
             file.close()
             return False
         self.close()
-        self._file = file
+        self._file, self._is_plain = file, is_plain
         self.cursor = Cursor(self.cursor.seq, segment.first_seq, offset)
         return True
 
     def _advance(self) -> bool:
-        later = [segment for segment in self._segments() if segment.first_seq > self.cursor.first_seq]
+        """Go on to the next file, if there is one."""
+        for _ in range(_LISTINGS):
+            later = [segment for segment in self._segments() if segment.first_seq > self.cursor.first_seq]
+            if later and later[0].first_seq == self.cursor.seq + 1:
+                break  # otherwise a listing has missed a file that was being replaced, or records are lost for good
         return bool(later) and self._open_at(later[0], 0)
 
     def _is_current(self) -> bool:
-        """Whether the open file is still the live one, and not shorter than what was read of it."""
+        """Whether the open file is still the live one."""
         assert self._file is not None
         try:
             live = (self.directory / LIVE_NAME).stat()
-            mine = os.fstat(self._file.fileno())
         except FileNotFoundError:
             return False
-        if (live.st_dev, live.st_ino) != (mine.st_dev, mine.st_ino):
-            return False
-        if live.st_size < self.cursor.offset:  # put back from a copy: find the place again by number
-            self.close()
-            self.cursor = Cursor(self.cursor.seq)
-            return self._open()
-        return True
+        mine = os.fstat(self._file.fileno())
+        return (live.st_dev, live.st_ino) == (mine.st_dev, mine.st_ino)
+
+    def _has_shrunk(self) -> bool:
+        assert self._file is not None
+        return os.fstat(self._file.fileno()).st_size < self.cursor.offset
 
     def _read(self, max_bytes: int) -> list[dict[str, Any]]:
+        """Records up to a good `max_bytes`. The cursor never passes the last record: what follows may yet be cut."""
         assert self._file is not None
-        self._file.seek(self.cursor.offset)
-        block = self._file.read(max_bytes)
-        while block and b"\n" not in block and len(block) >= max_bytes:  # one record longer than the block
-            more = self._file.read(max_bytes)
-            if not more:
-                break
-            block += more
-        lines = block.split(b"\n")[:-1]
-        records, seq, offset = [], self.cursor.seq, self.cursor.offset
-        for line in lines:
+        size = max_bytes
+        while True:
+            start = self.cursor.offset
+            if self._is_plain:
+                self._file.seek(start)
+            more = self._file.read(size)
+            block = self._rest + more
+            records = self._take(block)
+            if not self._is_plain:  # going back in a compressed file means starting over
+                self._rest = block[self.cursor.offset - start :]
+            if records or len(more) < size:
+                return records
+            size = max_bytes if self.cursor.offset > start else 2 * size  # a record, or garbage, longer than the block
+
+    def _take(self, block: bytes) -> list[dict[str, Any]]:
+        records: list[dict[str, Any]] = []
+        seq, offset, num_corrupt = self.cursor.seq, self.cursor.offset, 0
+        for line in block.split(b"\n")[:-1]:
             offset += len(line) + 1
             record = parse_record(line)
             if record is None:
-                self.num_corrupt += 1
-            elif record["seq"] > seq:
+                num_corrupt += 1
+                continue
+            if record["seq"] > seq:
                 seq = record["seq"]
                 records.append(record)
-        self.cursor = Cursor(seq, self.cursor.first_seq, offset)
+            self.cursor = Cursor(seq, self.cursor.first_seq, offset)
+            self.num_corrupt += num_corrupt
+            num_corrupt = 0
         return records
 
     def close(self) -> None:
@@ -121,6 +147,7 @@ class EventTailer:
         if self._file is not None:
             self._file.close()
             self._file = None
+            self._rest = b""
 
     def __enter__(self) -> Self:
         return self
@@ -129,3 +156,10 @@ class EventTailer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _first_seq(file: IO[bytes]) -> int | None:
+    """The number of the first record of an open plain file; its position is moved."""
+    with os.fdopen(os.dup(file.fileno()), "rb") as buffered:
+        record = first_of(buffered)
+    return None if record is None else int(record["seq"])

@@ -82,11 +82,14 @@ class EventWriter:
         return bool(self._held)
 
     def append(self, event: Event) -> int:
-        """Write one record and hand it to the kernel; its number is returned."""
-        self._last_seq += 1
-        record: dict[str, Any] = {"seq": self._last_seq, "time": clock.now(), "attempt": self.attempt}
+        """Write one record and hand it to the kernel; its number is returned.
+
+        Raises: ValueError for a number that JSON has no word for; nothing is written then.
+        """
+        record: dict[str, Any] = {"seq": self._last_seq + 1, "time": clock.now(), "attempt": self.attempt}
         record.update(event.model_dump(mode="json"))
         line = json.dumps(record, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        self._last_seq += 1
         self._held.append(line)
         self.flush()
         return self._last_seq
