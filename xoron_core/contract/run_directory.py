@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from yaml import YAMLError
 
 from xoron_core.contract import CONTRACT_VERSION, clock
 from xoron_core.contract.commands import CommandBox
@@ -15,7 +16,7 @@ from xoron_core.contract.errors import RunDirectoryError
 from xoron_core.contract.files import model_to_yaml, parse_yaml, to_json, write_atomic, write_new
 from xoron_core.contract.process import ProcessIdentity
 
-RUN_ID = re.compile(r"^[a-z0-9][a-z0-9-]{0,62}$")
+RUN_ID = re.compile(r"^[a-z0-9][a-z0-9-]{0,62}\Z")
 
 
 class Record(BaseModel):
@@ -139,7 +140,7 @@ class RunDirectory:
     def config(self) -> RunConfig:
         """`config.yaml`.
 
-        Raises: RunDirectoryError when it is missing; ConfigError when it is not a configuration.
+        Raises: RunDirectoryError when it is missing or not YAML; ConfigError when it is not a configuration.
         """
         return RunConfig.parse(_read_yaml(self.config_file))
 
@@ -183,7 +184,10 @@ class RunDirectory:
 
         Raises: RunDirectoryError when `relative` leads out of the run, by `..`, a link or an absolute path.
         """
-        path = (self.path / relative).resolve()
+        try:
+            path = (self.path / relative).resolve()
+        except (ValueError, RuntimeError) as error:  # a null byte; links in a circle
+            raise RunDirectoryError(f"{relative!r} is not a path: {error}") from error
         if not path.is_relative_to(self.path.resolve()):
             raise RunDirectoryError(f"{relative!r} leads out of the run's directory")
         return path
@@ -218,11 +222,9 @@ def new_record(
 
 def _read(path: Path, model: type[R]) -> R:
     try:
-        text = path.read_text(encoding="utf-8")
+        return model.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         raise RunDirectoryError(f"{path} is missing") from error
-    try:
-        return model.model_validate_json(text)
     except ValidationError as error:
         raise RunDirectoryError(f"{path} is malformed: {error}") from error
 
@@ -232,6 +234,8 @@ def _read_yaml(path: Path) -> Any:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RunDirectoryError(f"{path} is missing") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise RunDirectoryError(f"{path} is malformed: {error}") from error
 
 
 def _validated(model: type[R], data: Any, path: Path) -> R:

@@ -12,7 +12,9 @@ from xoron_core.contract.errors import ConfigError, FieldProblem
 class Section(BaseModel):
     """A frozen section: unknown keys and wrong types are errors, nothing is coerced silently."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @classmethod
     def parse(cls, data: Any) -> Self:
