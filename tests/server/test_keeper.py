@@ -273,6 +273,6 @@ def test_an_attempt_without_a_file_fails_and_says_so(tmp_path: Path) -> None:
 def test_an_unforeseen_error_is_found_in_the_log(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     begin_attempt(run)
-    run.exit_file.write_bytes(b"\xff")  # not even text
+    run.exit_file.mkdir()  # where a file should be
     assert launch(run, 1, trainer=small_trainer("complete")).wait(timeout=30) == 1
-    assert "UnicodeDecodeError" in run.log_file.read_text(encoding="utf-8")
+    assert "IsADirectoryError" in run.log_file.read_text(encoding="utf-8")
