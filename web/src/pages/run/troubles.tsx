@@ -1,0 +1,40 @@
+import type { Run, StampedEvent } from "../../contract";
+import { describe } from "../../model/events";
+import { formatTime, groupDigits } from "../../model/format";
+import { runPath } from "../../model/routes";
+import { now } from "../../state/clock";
+import type { RunFeed } from "../../state/run-feed";
+import { Link } from "../../ui/link";
+import { Notice } from "../../ui/notice";
+
+const MOST = 2;
+
+/** The newest things of this attempt that somebody should look at; the rest is in the events. */
+export function Troubles({ run, feed }: { run: Run; feed: RunFeed }) {
+  const found = feed.events.value.filter((event) => event.attempt === run.attempt && isTrouble(event));
+  const newest = found.slice(-MOST).reverse();
+  if (newest.length === 0) return null;
+  return (
+    <div class="troubles">
+      {newest.map((event) => {
+        const line = describe(event);
+        return (
+          <Notice key={event.seq} tone={line.level === "error" ? "error" : "warning"}>
+            <b>{line.title}</b> {line.text}{" "}
+            <span class="muted number">{formatTime(event.time, now.value)}</span>
+          </Notice>
+        );
+      })}
+      {found.length > MOST && (
+        <Link to={runPath(run.id, "events")} keepScroll>
+          All {groupDigits(found.length)} in the events
+        </Link>
+      )}
+    </div>
+  );
+}
+
+function isTrouble(event: StampedEvent): boolean {
+  if (event.kind === "alert") return event.level !== "info";
+  return event.kind === "trouble" || event.kind === "non_finite";
+}

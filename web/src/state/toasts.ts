@@ -1,0 +1,30 @@
+/** Short messages that come and go. */
+
+import { signal } from "@preact/signals";
+import { isAbort, messageOf } from "../api/http";
+
+export interface Toast {
+  id: number;
+  tone: "info" | "error";
+  text: string;
+}
+
+const SHOWN_MS = 6000;
+
+export const toasts = signal<Toast[]>([]);
+let nextId = 1;
+
+export function toast(text: string, tone: Toast["tone"] = "info"): void {
+  const id = nextId++;
+  toasts.value = [...toasts.value.slice(-3), { id, tone, text }];
+  window.setTimeout(() => dismiss(id), tone === "error" ? 2 * SHOWN_MS : SHOWN_MS);
+}
+
+/** Says what went wrong; an abort is nobody's news. */
+export function toastError(error: unknown): void {
+  if (!isAbort(error)) toast(messageOf(error), "error");
+}
+
+export function dismiss(id: number): void {
+  toasts.value = toasts.value.filter((entry) => entry.id !== id);
+}
