@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from xoron_core.contract import clock
 from xoron_core.contract.presets import resolve
@@ -47,7 +47,7 @@ def states(run: RunDirectory) -> list[str]:
     return [record["state"] for record in events(run) if record["kind"] == "state"]
 
 
-def wait_for(what: Callable[[], T], timeout_s: float = 20.0) -> T:
+def wait_for(what: Callable[[], T | Literal[False] | None], timeout_s: float = 20.0) -> T:
     """`what`'s first true value.
 
     Raises: TimeoutError when there is none in time.

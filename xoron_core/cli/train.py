@@ -1,0 +1,131 @@
+"""`xoron train`: a run without a server, its keeper in the foreground."""
+
+import contextlib
+import json
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xoron_core.cli.options import DEFAULT_HOME, Home, Json, Preset, Words, overrides
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from xoron_core.cli.progress import Progress
+    from xoron_core.contract.run_directory import AttemptExit, RunDirectory
+    from xoron_core.contract.tailer import EventTailer
+
+_POLL_S = 0.05
+FAILED = 1
+
+
+def train(
+    words: Words = None,
+    preset: Preset = None,
+    name: Annotated[str | None, typer.Option(help="What to call the run.")] = None,
+    home: Home = DEFAULT_HOME,
+    trainer_command: Annotated[str | None, typer.Option(hidden=True)] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Train here and now, no server needed; a server on the same home shows the run, too.
+
+    Ctrl-C stops with a checkpoint; a second one sends SIGTERM. Status 1: the run failed.
+    """
+    from xoron_core.cli.progress import JsonLines, Screen
+
+    run = _create(home, words or [], preset, name)
+    command = None if trainer_command is None else json.loads(trainer_command)
+    progress: Progress = JsonLines() if as_json else Screen(run)
+    end = _Foreground(run, command, progress).run_to_end()
+    if end is None or end.state == "failed":
+        raise typer.Exit(FAILED)
+
+
+def _create(home: "Path", words: list[str], preset: str | None, name: str | None) -> "RunDirectory":
+    """A run with its first attempt begun, so that no server on this home takes it for one that waits."""
+    from server.runs.attempts import begin_attempt
+    from xoron_core.contract.errors import RunDirectoryError
+    from xoron_core.contract.home import Home as HomeFolder
+    from xoron_core.contract.presets import resolve
+    from xoron_core.contract.run_directory import RunDirectory, new_record
+    from xoron_core.contract.sources import check_sources
+
+    config = resolve(preset, overrides(words))
+    check_sources(config)
+    folder = HomeFolder(home)
+    folder.prepare()
+    free, required = folder.free_gib(), config.trouble.min_free_disk_gib
+    if free < required:
+        raise RunDirectoryError(
+            f"{free:.2f} GiB are free at {folder.path} and {required:g} GiB are required; "
+            "free some space or lower trouble.min_free_disk_gib"
+        )
+    record = new_record("run", preset=preset)
+    record.name = name or f"{preset or 'run'}-{record.id.rpartition('-')[2]}"
+    making = folder.path / "creating"
+    run = RunDirectory.create(making, record, config)
+    begin_attempt(run, record)
+    final = folder.runs / record.id
+    run.path.rename(final)
+    with contextlib.suppress(OSError):  # another run is being made there
+        making.rmdir()
+    return RunDirectory(final)
+
+
+class _Foreground:
+    """A keeper that this process started and waits for."""
+
+    def __init__(self, run: "RunDirectory", command: list[str] | None, progress: "Progress") -> None:
+        self._run = run
+        self._command = command
+        self._progress = progress
+        self._num_interrupts = 0
+
+    def run_to_end(self) -> "AttemptExit | None":
+        """Show progress until the keeper is gone; how the attempt ended, None when the keeper cannot tell."""
+        from server.runs.launchers.local import launch
+        from xoron_core.contract.tailer import EventTailer
+
+        with EventTailer(self._run.path) as tailer, self._progress:
+            keeper = launch(self._run, 1, trainer=self._command)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, lambda received, _: self._on_signal(received, keeper))
+            try:
+                self._follow(keeper, tailer)
+            except BaseException:  # e.g. nobody reads stdout any more: the run ends with the command
+                keeper.terminate()
+                raise
+            ends = self._run.exits().attempts
+            end = ends[-1] if ends else None
+            self._progress.end(self._run, end)
+        return end
+
+    def _follow(self, keeper: "subprocess.Popen[bytes]", tailer: "EventTailer") -> None:
+        is_over = False
+        while not is_over:
+            is_over = _has_ended(keeper)
+            while records := tailer.poll():
+                for record in records:
+                    self._progress.show(record)
+
+    def _on_signal(self, number: int, keeper: "subprocess.Popen[bytes]") -> None:
+        from xoron_core.contract.commands import CommandKind
+
+        self._num_interrupts += 1
+        if number == signal.SIGINT and self._num_interrupts == 1:
+            self._run.commands.post(CommandKind.STOP, attempt=1)
+            self._progress.say("stopping with a checkpoint; Ctrl-C again to end at once")
+        else:
+            keeper.terminate()
+            self._progress.say("SIGTERM sent to the trainer")
+
+
+def _has_ended(keeper: "subprocess.Popen[bytes]") -> bool:
+    try:
+        keeper.wait(timeout=_POLL_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
