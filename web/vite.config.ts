@@ -11,6 +11,7 @@ export default defineConfig({
     assetsInlineLimit: 0, // the content security policy allows no data: addresses
     modulePreload: { polyfill: false },
     target: "es2022",
+    license: { fileName: "assets/licenses.md" },
   },
   server: {
     proxy: { "/api": { target: server, ws: true } },

@@ -75,6 +75,13 @@ describe("Curves", () => {
     expect(curves.get("text/loss").points()).toEqual({ x: [1, 2, 3], y: [3, 2, 8] });
   });
 
+  it("knows the steps that all curves span together", () => {
+    const curves = loaded();
+    expect(new Curves().span()).toBeNull();
+    curves.add([metrics(11, 9, { "image_generation/loss": 1 })]);
+    expect(curves.span()).toEqual([1, 9]);
+  });
+
   it("forgets old curves when history is fetched anew", () => {
     const curves = loaded();
     curves.add([metrics(11, 4, { "old/loss": 1 })]);

@@ -47,6 +47,7 @@ const MARK_EVERY_PX = 7;
 export class Chart {
   private plot: uPlot;
   private marks: number[] = [];
+  private span: [number, number] | null = null;
 
   constructor(private readonly options: ChartOptions) {
     const { lines, width, height, element } = options;
@@ -57,7 +58,7 @@ export class Chart {
         height,
         padding: [10, 12, 0, 0],
         legend: { show: false },
-        scales: { x: { time: false } },
+        scales: { x: { time: false, range: (_, min, max) => this.rangeOf(min, max) } },
         axes: axes(options),
         series: [{}, ...lines.map((line) => series(line, options.style))],
         cursor: {
@@ -75,13 +76,26 @@ export class Chart {
     );
   }
 
-  /** Shows tables joined on x; `marks` are the steps whose value was not finite. A zoom stays as it is. */
-  setData(tables: Table[], marks: number[]): void {
+  /**
+   * Shows tables joined on x; `marks` are the steps whose value was not finite, `span` those of all charts of the
+   * group. A zoom stays as it is.
+   */
+  setData(tables: Table[], marks: number[], span: [number, number] | null): void {
     this.marks = marks;
+    this.span = span;
     const zoomed = this.isZoomed();
     const joined = uPlot.join(tables as unknown as uPlot.AlignedData[]);
     this.plot.setData(joined, !zoomed);
     if (zoomed) this.plot.redraw(true, false);
+  }
+
+  /** Charts of a group show the same steps, also where one of them has fewer values. */
+  private rangeOf(min: number | null, max: number | null): [number, number] {
+    const xs = this.plot?.data[0] ?? [];
+    const whole =
+      min === null || max === null || (min <= (xs[0] ?? min) && max >= (xs[xs.length - 1] ?? max));
+    const [first, last] = whole ? (this.span ?? [min ?? 0, max ?? 1]) : [min, max];
+    return first === last ? [first - 1, last + 1] : [first, last];
   }
 
   private isZoomed(): boolean {

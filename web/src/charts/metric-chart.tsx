@@ -137,7 +137,7 @@ function useChart(
       const version = `${train.version}/${held?.version ?? ""}`;
       if (!visible || version === drawn) return;
       drawn = version;
-      chart.setData(tables(train, held, halfLife), train.nonFinite());
+      chart.setData(tables(train, held, halfLife), train.nonFinite(), feed.curves.span());
     };
     const stopDrawing = feed.drawn.subscribe(draw);
     const sight = new IntersectionObserver((entries) => {

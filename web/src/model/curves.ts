@@ -22,6 +22,19 @@ export class Curves {
     return [...this.byKey.entries()].filter(([, curve]) => curve.length > 0).map(([key]) => key);
   }
 
+  /** The steps that any curve spans; null before the first point. */
+  span(): [first: number, last: number] | null {
+    let span: [number, number] | null = null;
+    for (const curve of this.byKey.values()) {
+      const { x } = curve.points();
+      const first = x[0];
+      const last = x[x.length - 1];
+      if (first === undefined || last === undefined) continue;
+      span = span === null ? [first, last] : [Math.min(span[0], first), Math.max(span[1], last)];
+    }
+    return span;
+  }
+
   /** Takes history over; keys that it does not have are emptied. */
   load(history: RunSeries): void {
     for (const curve of this.byKey.values()) curve.load({ x: [], y: [] });

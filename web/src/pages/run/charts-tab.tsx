@@ -165,9 +165,7 @@ function ModalityCard({ feed, info, color, halfLife, figures }: ModalityCardProp
 function shareText(figures: ModalityMetrics | null): string {
   if (figures === null) return "";
   const parts = [`${formatShare(figures.actual_share ?? figures.planned_share)} of the mix`];
-  const rate = figures.tokens_per_s
-    ? formatRate(figures.tokens_per_s, "token")
-    : formatRate(figures.samples_per_s, "sample");
+  const rate = formatRate(figures.samples_per_s, "sample");
   if (rate !== "–") parts.push(rate);
   return parts.join(" · ");
 }

@@ -29,7 +29,7 @@ export function CheckpointsTab({ run, feed }: { run: Run; feed: RunFeed }) {
   const items = [...data.value].sort((a, b) => b.step - a.step);
   return (
     <div class="card table-card">
-      <table class="plain">
+      <table class="listing">
         <thead>
           <tr>
             <th scope="col">Step</th>

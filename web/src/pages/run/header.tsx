@@ -46,8 +46,10 @@ function Phase({ run }: { run: Run }) {
   const left = phase.deadline ? secondsUntil(phase.deadline, now.value + stream.clockOffset.value) : null;
   const word = phase.detail ? `${phase.phase}: ${phase.detail}` : phase.phase;
   return (
-    <span class="phase" role="status">
-      <span class="muted">{word}</span>
+    <span class="phase">
+      <span class="muted" role="status">
+        {word}
+      </span>
       {left !== null && <span class="countdown number"> · at most {formatDuration(left)} more</span>}
     </span>
   );

@@ -1,0 +1,77 @@
+"""The form of a new run, in a browser."""
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+from support.browser import Visit
+from support.serving import RunningServer
+
+pytestmark = pytest.mark.browser
+
+
+def field(page: Page, path: str) -> Locator:
+    return page.locator(f'[data-field="{path}"]')
+
+
+def test_a_wrong_value_is_told_at_its_field(running_server: RunningServer, visit: Visit) -> None:
+    page = visit(running_server, "/new", tolerated="422")
+    steps = field(page, "training.max_steps")
+    steps.get_by_role("textbox").fill("-5")
+    expect(steps.locator(".field-error")).to_contain_text("greater than or equal to 1")
+    expect(page.get_by_text("1 problem to solve")).to_be_visible()
+    page.get_by_role("button", name="Start run").click()
+    expect(steps.get_by_role("textbox")).to_be_focused()
+    assert page.url.endswith("/new")
+    assert running_server.api.get("/runs").json()["items"] == []
+    steps.get_by_role("textbox").fill("12")
+    expect(steps.locator(".field-error")).to_have_count(0)
+    expect(page.get_by_text("Ready to start")).to_be_visible()
+
+
+def test_words_where_a_number_belongs_and_combinations(running_server: RunningServer, visit: Visit) -> None:
+    page = visit(running_server, "/new")
+    rate = field(page, "training.learning_rate")
+    rate.get_by_role("textbox").fill("fast")
+    expect(rate.locator(".field-error")).to_contain_text("number")
+    rate.get_by_role("textbox").fill("3e-4")
+    expect(rate.locator(".field-error")).to_have_count(0)
+    for modality in ("text", "image_generation"):
+        field(page, f"modalities.{modality}.weight").get_by_role("textbox").fill("0")
+    expect(page.get_by_label("Summary").get_by_text("every modality's weight is 0")).to_be_visible()
+
+
+def test_a_good_form_makes_a_run_and_leads_to_it(running_server: RunningServer, visit: Visit) -> None:
+    page = visit(running_server, "/new")
+    page.get_by_label("Name", exact=True).fill("from the form")
+    field(page, "training.max_steps").get_by_role("textbox").fill("12")
+    field(page, "training.seed").get_by_role("textbox").fill("7")
+    field(page, "modalities.text.weight").get_by_role("textbox").fill("3")
+    expect(page.get_by_text("75\u202f%")).to_be_visible()
+    expect(page.get_by_text("with 3 changes:")).to_be_visible()
+    page.get_by_role("button", name="Start run").click()
+    expect(page.get_by_role("heading", name="from the form")).to_be_visible()
+    expect(page.locator(".run-title .badge")).to_have_text("completed")
+    runs = running_server.api.get("/runs").json()["items"]
+    assert [run["name"] for run in runs] == ["from the form"]
+    assert page.url.endswith(f"/runs/{runs[0]['id']}")
+    config = running_server.api.get(f"/runs/{runs[0]['id']}/config").json()
+    assert config["training"]["max_steps"] == 12
+    assert config["training"]["seed"] == 7
+    assert config["modalities"]["text"]["weight"] == 3
+    assert config["training"]["learning_rate"] == 2e-3
+
+
+def test_an_option_goes_back_to_the_preset(running_server: RunningServer, visit: Visit) -> None:
+    page = visit(running_server, "/new")
+    steps = field(page, "training.max_steps")
+    steps.get_by_role("textbox").fill("12")
+    steps.get_by_role("button", name="preset: 1500").click()
+    expect(steps.get_by_role("textbox")).to_have_value("1500")
+    expect(page.get_by_text("as it is.")).to_be_visible()
+
+
+def test_every_option_can_be_reached(running_server: RunningServer, visit: Visit) -> None:
+    page = visit(running_server, "/new")
+    page.get_by_text("All other options").click()
+    experts = field(page, "model.language.moe.top_k")
+    experts.get_by_role("textbox").fill("99")
+    expect(page.get_by_text("problem to solve")).to_be_visible()
