@@ -32,7 +32,7 @@ class EvaluationSet:
     ) -> None:
         self.modalities = modalities
         self.num_bad = 0
-        self._samples: dict[str, list[Sample]] = {name: [] for name in modalities}
+        self.samples: dict[str, list[Sample]] = {name: [] for name in modalities}
         for source, modality in sources:
             if source.eval_split is not None:
                 path = split_file(source, source.eval_split)
@@ -45,14 +45,14 @@ class EvaluationSet:
                 seed = derive_seed(config.seed, reader.name, index, repeat)
                 origin = SampleOrigin(reader.name, index, seed, (repeat, modality.eval_repeats))
                 try:
-                    self._samples[modality.name].append(modality.prepare(reader.read(index), origin))
+                    self.samples[modality.name].append(modality.prepare(reader.read(index), origin))
                 except DataError:
                     self.num_bad += 1
         reader.close()
 
     def batches(self) -> Iterator[Batch]:
         """Every held-out row once (with its repeats), a modality after the other."""
-        for name, samples in self._samples.items():
+        for name, samples in self.samples.items():
             modality = self.modalities[name]
             yield from (modality.collate(group) for group in _groups(samples, modality))
 
