@@ -135,12 +135,21 @@ def test_a_reader_takes_no_part_of_a_record_that_is_taken_back(tmp_path: Path) -
         assert tailer.num_corrupt == 0
 
 
-def test_a_live_file_that_shrank_to_nothing_is_waited_for(tmp_path: Path) -> None:
+def test_a_live_file_that_shrank_is_read_on_by_number(tmp_path: Path) -> None:
+    live = tmp_path / LIVE_NAME
     with EventWriter(tmp_path, 1) as writer:
-        writer.append(note("one"))
+        first_end = writer.append(note("one")) and live.stat().st_size
+        writer.append(note("x" * 5000))
+        writer.append(note("x" * 5000))
     with EventTailer(tmp_path) as tailer:
-        tailer.poll()
-        os.truncate(tmp_path / LIVE_NAME, 0)
+        assert seqs(tailer.poll()) == [1, 2, 3]
+        os.truncate(live, first_end)  # put back from an older copy
+        assert tailer.poll() == []
+        with EventWriter(tmp_path, 1) as writer:
+            for _ in range(4):
+                writer.append(note())
+        assert seqs(tailer.poll()) == [4, 5]
+        os.truncate(live, 0)
         assert tailer.poll() == []
         assert tailer.poll() == []
 
