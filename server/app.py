@@ -92,12 +92,12 @@ def check_door(settings: Settings) -> None:
         )
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, *, launch: Launch = launch_locally) -> None:
     """Serve until SIGTERM or SIGINT; runs live on.
 
     Raises: ServeError, RunDirectoryError saying why it cannot begin and what to change.
     """
-    app = create_app(settings)
+    app = create_app(settings, launch=launch)
     home = Home(settings.home)
     home.prepare()
     ServerLock(home).release()  # asked here for a clear answer; the lifespan takes it

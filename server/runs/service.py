@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import threading
+import time
 
 from server.checkpoints.scan import complete
 from server.errors import ConflictError, DiskFullError, NotFoundError
@@ -18,11 +19,13 @@ from xoron_core.contract.commands import CommandKind
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.errors import ConfigError
 from xoron_core.contract.presets import resolve
-from xoron_core.contract.run_directory import RunDirectory, RunRecord, new_record
+from xoron_core.contract.run_directory import RUN_ID, RunDirectory, RunRecord, new_record
 from xoron_core.contract.sources import check_sources
 from xoron_core.contract.states import ENDED, LIVE, RunState, check_transition
 
 log = logging.getLogger(__name__)
+
+KEEPER_EXIT_S = 1.0
 
 
 class RunService:
@@ -140,8 +143,6 @@ class RunService:
             if is_under_way and body.checkpoint in {None, row.record.resume_from}:
                 return row  # asked twice
             check_transition(row.state, RunState.QUEUED)
-            if has_processes(run):
-                raise ConflictError(f"run {run_id} is {row.state}, but its trainer is still closing; try again soon")
             _check_checkpoint(run, body.checkpoint)
             config = newest_config(run, row.attempt)
             check_sources(config)
@@ -155,6 +156,7 @@ class RunService:
 
         Raises: ConflictError while it has not.
         """
+        _wait_until_gone(self._index.directory(run_id))
         with self.lock:
             row, run = self._fresh(run_id, RunCommand())
             if row.state not in ENDED:
@@ -174,7 +176,7 @@ class RunService:
             source = RunDirectory(self._index.home.trash / run_id)
             if run_id in self._index.known():
                 raise ConflictError(f"run {run_id} is not deleted")
-            if source.path.parent != self._index.home.trash or not source.run_file.exists():
+            if not RUN_ID.match(run_id) or not source.run_file.exists():
                 raise NotFoundError(f"there is no deleted run {run_id!r}")
             source.path.rename(self._index.home.runs / run_id)
             self._index.refresh(run_id)
@@ -206,6 +208,13 @@ class RunService:
                 f"{free:.2f} GiB are free at {self._index.home.path} and {required:g} GiB are required; "
                 "free some space or lower trouble.min_free_disk_gib"
             )
+
+
+def _wait_until_gone(run: RunDirectory) -> None:
+    """A keeper is there for some milliseconds after it said how its run ended; no longer than that is waited for."""
+    deadline = time.monotonic() + KEEPER_EXIT_S
+    while has_processes(run) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _check_checkpoint(run: RunDirectory, checkpoint: str | None) -> None:
