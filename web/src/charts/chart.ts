@@ -172,7 +172,10 @@ function axes({ style, yLabel }: ChartOptions): uPlot.Axis[] {
       size: 26,
       space: 50,
       grid: { show: false },
-      values: (_, splits) => splits.map((value) => (Number.isInteger(value) ? formatCount(value) : "")),
+      values: (plot, splits) => {
+        const isEmpty = plot.data[0].length === 0;
+        return splits.map((value) => (!isEmpty && Number.isInteger(value) ? formatCount(value) : ""));
+      },
     },
     {
       ...shared,

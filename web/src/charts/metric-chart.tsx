@@ -57,13 +57,13 @@ export function MetricChart(props: MetricChartProps) {
           {held !== null && held.length > 0 && (
             <LegendItem kind="held" name="held-out" value={at === null ? held.latest() : at.values[2]} />
           )}
-          {lost.length > 0 && (
+          {at === null && lost.length > 0 && (
             <span class="chart-note">
               <span aria-hidden="true">✕</span> {lost.length} not finite, last at step{" "}
               {groupDigits(lost[lost.length - 1] ?? 0)}
             </span>
           )}
-          <span class="legend-step number">{at === null ? "" : `step ${groupDigits(at.x)}`}</span>
+          {at !== null && <span class="legend-step number">step {groupDigits(at.x)}</span>}
         </figcaption>
       )}
       <div class="plot" ref={host} role="img" aria-label={summary(label, unit, train, held)}>
@@ -134,10 +134,11 @@ function useChart(
     let drawn = "";
     let visible = false;
     const draw = () => {
-      const version = `${train.version}/${held?.version ?? ""}`;
+      const span = feed.curves.span();
+      const version = `${train.version}/${held?.version ?? ""}/${span?.join()}`;
       if (!visible || version === drawn) return;
       drawn = version;
-      chart.setData(tables(train, held, halfLife), train.nonFinite(), feed.curves.span());
+      chart.setData(tables(train, held, halfLife), train.nonFinite(), span);
     };
     const stopDrawing = feed.drawn.subscribe(draw);
     const sight = new IntersectionObserver((entries) => {

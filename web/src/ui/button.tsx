@@ -10,7 +10,6 @@ interface ButtonProps {
   type?: "button" | "submit";
   disabled?: boolean;
   busy?: boolean;
-  autofocus?: boolean;
   children?: ComponentChildren;
 }
 
@@ -26,7 +25,6 @@ export function Button(props: ButtonProps) {
       aria-busy={busy || undefined}
       aria-label={label}
       title={iconOnly ? label : undefined}
-      autofocus={props.autofocus}
     >
       {icon && <Icon name={icon} />}
       {!iconOnly && <span>{children}</span>}

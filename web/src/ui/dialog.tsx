@@ -29,9 +29,7 @@ export function Confirm({ title, children, confirm, danger = false, onConfirm, o
       <h2 id={titleId}>{title}</h2>
       <div class="dialog-text">{children}</div>
       <div class="dialog-buttons">
-        <Button onClick={onClose} autofocus>
-          Keep it as it is
-        </Button>
+        <Button onClick={onClose}>Keep it as it is</Button>
         <Button kind={danger ? "danger" : "primary"} onClick={answer}>
           {confirm}
         </Button>

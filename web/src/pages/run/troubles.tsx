@@ -11,7 +11,9 @@ const MOST = 2;
 
 /** The newest things of this attempt that somebody should look at; the rest is in the events. */
 export function Troubles({ run, feed }: { run: Run; feed: RunFeed }) {
-  const found = feed.events.value.filter((event) => event.attempt === run.attempt && isTrouble(event));
+  const found = feed.events.value.filter(
+    (event) => event.attempt === run.attempt && isTrouble(event) && !isTold(run, event),
+  );
   const newest = found.slice(-MOST).reverse();
   if (newest.length === 0) return null;
   return (
@@ -32,6 +34,11 @@ export function Troubles({ run, feed }: { run: Run; feed: RunFeed }) {
       )}
     </div>
   );
+}
+
+/** Whether the reason of the run's state says it already. */
+function isTold(run: Run, event: StampedEvent): boolean {
+  return typeof event.message === "string" && (run.reason ?? "").includes(event.message);
 }
 
 function isTrouble(event: StampedEvent): boolean {
