@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from xoron_core.contract import clock
-from xoron_core.contract.errors import RunDirectoryError
+from xoron_core.contract.errors import CommandError
 from xoron_core.contract.files import to_json, write_new
 
 
@@ -58,14 +58,14 @@ class CommandBox:
     def after(self, last_id: int) -> Iterator[Command]:
         """The commands numbered above `last_id`, in order.
 
-        Raises: RunDirectoryError naming a file that is not a command.
+        Raises: CommandError at a file that is not a command; go on after its `id`.
         """
         for number in sorted(number for number in self._numbers() if number > last_id):
             path = self.directory / f"{number:08d}.json"
             try:
                 yield Command.model_validate_json(path.read_text(encoding="utf-8"))
             except ValidationError as error:
-                raise RunDirectoryError(f"{path} is not a command: {error}") from error
+                raise CommandError(number, f"{path} is not a command: {error}") from error
 
     def _numbers(self) -> Iterator[int]:
         for entry in self.directory.glob("[0-9]*.json"):

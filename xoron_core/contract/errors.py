@@ -61,5 +61,13 @@ class RunDirectoryError(XoronError):
     """A run directory, or a file in it, that is missing, malformed or in use by another process."""
 
 
+class CommandError(RunDirectoryError):
+    """A command file that is not a command, or one of a kind that this version does not know; `id` is its number."""
+
+    def __init__(self, id: int, message: str) -> None:
+        self.id = id
+        super().__init__(message)
+
+
 class EventsLockedError(RunDirectoryError):
     """Another process holds `events.lock`: a second writer is never let in."""

@@ -9,7 +9,8 @@ from types import FrameType
 from typing import Protocol
 
 from xoron_core.contract.commands import ENDING, Command, CommandBox, CommandKind
-from xoron_core.contract.events import CommandEvent, Event
+from xoron_core.contract.errors import CommandError
+from xoron_core.contract.events import AlertEvent, CommandEvent, Event
 from xoron_core.contract.exit_codes import ExitCode
 
 EXIT_CODES = {
@@ -68,16 +69,20 @@ class RunControl(Control):
         self.box = box
         self.attempt = attempt
         self.events = events
-        self._last_id = max((command.id for command in box.after(0) if command.attempt < attempt), default=0)
+        self._last_id = 0
 
     def poll(self) -> None:
-        """Take over new command files, each answered by an event."""
-        for command in self.box.after(self._last_id):
-            self._last_id = command.id
-            if command.attempt != self.attempt:
-                self._answer(command, "ignored", f"meant for attempt {command.attempt}, this is {self.attempt}")
-                continue
-            self._take(command)
+        """Take over new command files, each answered by an event; those of earlier attempts were answered then."""
+        try:
+            for command in self.box.after(self._last_id):
+                self._last_id = command.id
+                if command.attempt > self.attempt:
+                    self._answer(command, "ignored", f"meant for attempt {command.attempt}, this is {self.attempt}")
+                elif command.attempt == self.attempt:
+                    self._take(command)
+        except CommandError as error:
+            self._last_id = error.id
+            self.events.append(AlertEvent(level="warning", message=str(error)))
 
     def _take(self, command: Command) -> None:
         self._answer(command, "accepted", None)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from xoron_core.contract.commands import ENDING, CommandBox, CommandKind
-from xoron_core.contract.errors import RunDirectoryError
+from xoron_core.contract.errors import CommandError
 from xoron_core.contract.events import TroubleEvent
 
 
@@ -56,6 +56,6 @@ class Escalation:
                 if self.asked is None:
                     self._deadline = now_s + self._stop_grace_s
                 self.asked = command.kind
-        except RunDirectoryError as error:  # a file that is no command: past it, the next may be one
-            self._last_id += 1
+        except CommandError as error:
+            self._last_id = error.id
             self._warn(str(error))
