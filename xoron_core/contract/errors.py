@@ -64,8 +64,8 @@ class RunDirectoryError(XoronError):
 class CommandError(RunDirectoryError):
     """A command file that is not a command, or one of a kind that this version does not know; `id` is its number."""
 
-    def __init__(self, id: int, message: str) -> None:
-        self.id = id
+    def __init__(self, number: int, message: str) -> None:
+        self.id = number
         super().__init__(message)
 
 
