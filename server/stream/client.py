@@ -74,8 +74,10 @@ class StreamClient:
             has_sent = await self._send_rows()
             for run_id, subscription in list(self._subscriptions.items()):
                 has_sent |= await self._advance(run_id, subscription)
-                if subscription.is_end_told and ends_with_run:
-                    return
+                if subscription.is_end_told:  # a client that sees it resumed subscribes again
+                    self.unsubscribe(run_id)
+                    if ends_with_run:
+                        return
             if time.monotonic() >= self._heartbeat_due:
                 await self._send(HeartbeatFrame(time=clock.now()).model_dump_json())
                 self._heartbeat_due = time.monotonic() + HEARTBEAT_S
@@ -110,10 +112,9 @@ class StreamClient:
             return True
         if frame is not None:
             subscription.seq = frame.last
-            subscription.is_end_told = False
             await self._send(frame.text)
             return True
-        if self._hub.has_ended(run_id) and not subscription.is_end_told:
+        if self._hub.has_ended(run_id):
             subscription.is_end_told = True
             await self._send(EndFrame(run=run_id).model_dump_json())
             return True

@@ -142,6 +142,13 @@ def test_one_socket_serves_a_page(running_server: RunningServer) -> None:
         frames = frames_until(socket, lambda frame: frame["type"] == "end")
         rows = [frame["run"] for frame in frames if frame["type"] == "run"]
         assert rows[-1]["state"] == "completed"
+        one.begin()
+        again = one.steps(range(1, 5))
+        frames_until(socket, lambda frame: frame["type"] == "run" and frame["run"]["last_seq"] >= again)
+        socket.send(json.dumps({"subscribe": {"run": one.id, "after": last + 1}}))
+        assert seqs(frames_until(socket, has(again))) == list(range(last + 2, again + 1))
+        one.end(RunState.COMPLETED)
+        frames_until(socket, lambda frame: frame["type"] == "end")
         assert running_server.api.delete(f"/runs/{one.id}").status_code == 204
         frames = frames_until(socket, lambda frame: frame["type"] == "removed")
         assert frames[-1]["run"] == one.id
