@@ -5,6 +5,7 @@ import torch
 from support.small_models import VOCAB_SIZE, make_llm, random_ids, seeded
 
 from xoron_core.contract.config.model import LanguageModelConfig
+from xoron_core.model.generation import choose_token
 from xoron_core.model.language_model import LanguageModel, document_positions
 
 
@@ -36,14 +37,35 @@ def test_sampling_follows_its_generator_and_stays_in_the_vocabulary() -> None:
 def test_generation_ends_with_the_last_row_and_fills_the_others() -> None:
     llm = make_llm().eval()
     prompt = random_ids(2, 4)
-    free = llm.generate(prompt, max_new_tokens=8, temperature=0.0)
+    free = llm.generate(prompt, max_new_tokens=8, temperature=2.0, generator=seeded())
     end = int(free[0, 5])
-    got = llm.generate(prompt, max_new_tokens=8, temperature=0.0, eos_token_id=end)
+    assert end not in free[1, 4:], "the second row goes on"
+    got = llm.generate(prompt, max_new_tokens=8, temperature=2.0, generator=seeded(), eos_token_id=end)
     position = free[0, 4:].tolist().index(end) + 4
     assert got[0, : position + 1].tolist() == free[0, : position + 1].tolist()
-    assert set(got[0, position:].tolist()) == {end}
-    alone = llm.generate(prompt[:1], max_new_tokens=8, temperature=0.0, eos_token_id=end)
-    assert alone.shape[1] == position + 1
+    assert got[1].tolist() == free[1].tolist()
+    assert got[0, position:].tolist() == [end] * (12 - position)
+    alone = llm.generate(free[:1, :position], max_new_tokens=8, temperature=0.0)
+    end = int(alone[0, position])
+    assert (
+        llm.generate(free[:1, :position], max_new_tokens=8, temperature=0.0, eos_token_id=end).shape[1] == position + 1
+    )
+
+
+def test_temperature_sharpens_or_flattens() -> None:
+    logits = torch.tensor([[1.0, 0.0, 0.0, 0.0]]).expand(400, 4)
+    likeliest = [
+        int((choose_token(logits, temperature, seeded()) == 0).sum()) for temperature in (0.0, 0.1, 1.0, 100.0)
+    ]
+    assert likeliest[:2] == [400, 400]
+    assert 150 < likeliest[2] < 230
+    assert 70 < likeliest[3] < 130
+
+
+def test_what_writes_into_the_residual_stream_starts_smaller() -> None:
+    layers = make_llm(num_layers=8).model.layers
+    ratios = [layer.attention.o_proj.weight.std() / layer.attention.q_proj.weight.std() for layer in layers]
+    assert float(sum(ratios).detach()) / 8 == pytest.approx((2 * 8) ** -0.5, rel=0.1)
 
 
 def test_positions_restart_with_every_document() -> None:
