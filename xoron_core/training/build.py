@@ -1,6 +1,7 @@
 """From a configuration to a trainer."""
 
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def build_model(
     with torch.device("meta"):
         model = XoronMultimodalModel(config.model, components, vocab_size=tokenizer.vocab_size)
     model.to_empty(device=device)
-    model.init_weights(torch.Generator(device).manual_seed(derive_seed(config.training.seed, "weights")))
+    model.init_weights(torch.Generator().manual_seed(derive_seed(config.training.seed, "weights")))
     if "autoencoder" in components:
         load_autoencoder(model, config.model.autoencoder)
     for modality in modalities.values():
@@ -91,8 +92,9 @@ def build_trainer(
     control: Control,
     resume_from: Path | None,
     on_phase: Callable[[PhaseName], None],
+    resources: ExitStack,
 ) -> XoronTrainer:
-    """A trainer that is ready to train.
+    """A trainer that is ready to train; what it keeps open is closed with `resources`.
 
     Raises: ConfigError, DataError or CheckpointError, whatever stands in the way, before the first step.
     """
@@ -103,7 +105,7 @@ def build_trainer(
     on_phase("data")
     tokenizer = Tokenizer.load(config.model.tokenizer)
     modalities = enabled_modalities(config, tokenizer)
-    dataset = build_dataset(config, modalities)
+    dataset = resources.enter_context(closing(build_dataset(config, modalities)))
     evaluation = EvaluationSet(sources_with_modality(config, modalities), modalities, config.evaluation)
     on_phase("model")
     model = build_model(config, modalities, tokenizer, device)

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from xoron_core.contract.commands import CommandKind
@@ -24,7 +25,8 @@ def run_attempt(run: RunDirectory, attempt: int) -> int:
         control = RunControl(run.commands, attempt, events)
         with ending_signals(control.request_end):
             try:
-                end = _train(run, run.attempt(attempt), events, control)
+                with ExitStack() as resources:
+                    end = _train(run, run.attempt(attempt), events, control, resources)
             except Exception as error:
                 events.append(AlertEvent(level="error", message=f"{type(error).__name__}: {error}"))
                 raise
@@ -32,7 +34,9 @@ def run_attempt(run: RunDirectory, attempt: int) -> int:
     return int(ExitCode.COMPLETED if end is None else EXIT_CODES[end.kind])
 
 
-def _train(run: RunDirectory, record: AttemptRecord, events: EventWriter, control: RunControl) -> EndRequest | None:
+def _train(
+    run: RunDirectory, record: AttemptRecord, events: EventWriter, control: RunControl, resources: ExitStack
+) -> EndRequest | None:
     def on_phase(phase: PhaseName) -> None:
         events.append(PhaseEvent(phase=phase))
         control.poll()
@@ -46,7 +50,7 @@ def _train(run: RunDirectory, record: AttemptRecord, events: EventWriter, contro
         from xoron_core.training.build import build_trainer  # seconds of imports: after the first look for requests
         from xoron_core.training.hooks import standard_hooks
 
-        trainer = build_trainer(config, standard_hooks(config, run, events), control, resume_from, on_phase)
+        trainer = build_trainer(config, standard_hooks(config, run, events), control, resume_from, on_phase, resources)
     except _EndedEarly:
         assert control.end is not None
         pausing = control.end.kind is CommandKind.PAUSE

@@ -49,7 +49,7 @@ class Router(Initialised):
         self.register_buffer("bias_E", torch.zeros(config.num_experts))
         # counters live within a step, and checkpoints stand between steps
         self.register_buffer("load_E", torch.zeros(config.num_experts), persistent=False)
-        self.register_buffer("last_load_E", torch.zeros(config.num_experts), persistent=False)
+        self.register_buffer("last_load_E", torch.zeros(config.num_experts))  # so that metrics go on after a resume
 
     def init_own(self, generator: torch.Generator) -> None:
         """Small weights: at first the experts are chosen nearly evenly."""

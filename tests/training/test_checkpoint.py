@@ -1,0 +1,84 @@
+"""Checkpoints: whole or refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from xoron_core.contract.errors import CheckpointError
+from xoron_core.training.checkpoint import (
+    CheckpointContent,
+    complete_checkpoints,
+    read_checkpoint,
+    retire_checkpoints,
+    write_checkpoint,
+)
+
+
+def content(seed: int = 0) -> CheckpointContent:
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {
+        "model": {"a.weight": torch.randn(3, 4, generator=generator), "b": torch.arange(5)},
+        "optimizer": {"a.weight/exp_avg": torch.randn(3, 4, generator=generator)},
+        "rng": {"cpu": torch.randint(0, 255, (16,), dtype=torch.uint8, generator=generator)},
+    }
+    return CheckpointContent(tensors, {"trainer": {"step": seed}}, "training: {}\n")
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    target = tmp_path / "step-00000001"
+    size = write_checkpoint(target, content(1))
+    read = read_checkpoint(target)
+    assert size == sum(path.stat().st_size for path in target.iterdir() if path.name != "manifest.json")
+    assert read.state == {"trainer": {"step": 1}}
+    for name, tensors in content(1).tensors.items():
+        assert read.tensors[name].keys() == tensors.keys()
+        assert all(torch.equal(read.tensors[name][key], tensor) for key, tensor in tensors.items())
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "config.yaml"])
+def test_one_byte_flipped_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    target = tmp_path / "step-00000001"
+    write_checkpoint(target, content())
+    data = bytearray((target / name).read_bytes())
+    data[-1] ^= 1
+    (target / name).write_bytes(data)
+    with pytest.raises(CheckpointError, match=name):
+        read_checkpoint(target)
+
+
+def test_a_missing_file_and_a_missing_manifest_are_refused_by_name(tmp_path: Path) -> None:
+    target = tmp_path / "step-00000001"
+    write_checkpoint(target, content())
+    (target / "rng.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"lacks rng\.safetensors"):
+        read_checkpoint(target)
+    (target / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match=r"manifest\.json"):
+        read_checkpoint(target)
+    assert complete_checkpoints(tmp_path) == []
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where a folder should be")
+    with pytest.raises(CheckpointError, match="cannot write"):
+        write_checkpoint(blocked / "step-00000001", content())
+    assert blocked.read_text() == "a file where a folder should be"
+
+
+def test_the_newest_are_kept(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        write_checkpoint(tmp_path / f"step-{step:08d}", content(step))
+    (tmp_path / ".step-00000006.partial").mkdir()
+    retired = retire_checkpoints(tmp_path, keep_last=2)
+    assert [path.name for path in retired] == ["step-00000001", "step-00000002", "step-00000003"]
+    assert [path.name for path in complete_checkpoints(tmp_path)] == ["step-00000004", "step-00000005"]
+
+
+def test_writing_over_a_checkpoint_replaces_it(tmp_path: Path) -> None:
+    target = tmp_path / "step-00000001"
+    write_checkpoint(target, content(1))
+    write_checkpoint(target, content(2))
+    assert read_checkpoint(target).state == {"trainer": {"step": 2}}

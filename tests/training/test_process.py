@@ -1,0 +1,168 @@
+"""The trainer process: what it does with bad input and with requests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.runs import events, states, wait_for
+from support.tiny import tiny_config, tiny_corpus
+
+from xoron_core.contract import clock
+from xoron_core.contract.commands import CommandKind
+from xoron_core.contract.config.run import RunConfig
+from xoron_core.contract.errors import ConfigError, DataError, NonFiniteError
+from xoron_core.contract.exit_codes import ExitCode
+from xoron_core.contract.run_directory import AttemptRecord, RunDirectory, new_record
+from xoron_core.training.process import run_attempt
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    return tiny_corpus(tmp_path / "corpus")
+
+
+def begin(home: Path, config: RunConfig) -> RunDirectory:
+    run = RunDirectory.create(home / "runs", new_record("a test"), config)
+    record = AttemptRecord(attempt=1, reason="test", created_at=clock.now(), checkpoint=None, config=config.to_dict())
+    run.write_attempt(record)
+    return run
+
+
+def of_kind(run: RunDirectory, kind: str) -> list[dict[str, Any]]:
+    return [event for event in events(run) if event["kind"] == kind]
+
+
+def break_row(corpus: Path, folder: str, line: int, text: str) -> None:
+    path = corpus / folder / "train.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[line] = text
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_a_run_tells_its_whole_story(corpus: Path, tmp_path: Path) -> None:
+    config = tiny_config(corpus, max_steps=4, eval_steps=2, save_steps=2, sample_steps=4, logging_steps=2)
+    run = begin(tmp_path, config)
+    assert run_attempt(run, 1) == ExitCode.COMPLETED
+    assert [event["seq"] for event in events(run)] == list(range(1, len(events(run)) + 1))
+    assert states(run) == ["running"]
+    assert [event["step"] for event in of_kind(run, "metrics")] == [2, 4]
+    assert [event["step"] for event in of_kind(run, "eval")] == [2, 4]
+    assert [(event["step"], event["reason"]) for event in of_kind(run, "checkpoint")] == [
+        (2, "periodic"),
+        (4, "periodic"),
+    ]
+    samples = of_kind(run, "sample")
+    assert [(event["modality"], event["mime"]) for event in samples] == [
+        ("text", "text/plain"),
+        ("image_generation", "image/png"),
+    ]
+    assert all((run.path / event["path"]).stat().st_size > 0 for event in samples)
+    values = of_kind(run, "metrics")[-1]["values"]
+    assert {"text/loss", "text/ce", "text/perplexity", "text/cot_loss", "image_generation/loss"} <= values.keys()
+    assert {"train/loss", "optim/lr", "optim/grad_norm", "speed/steps_per_s", "memory/peak_gib"} <= values.keys()
+    assert values["data/text/micro_batches"] == values["data/image_generation/micro_batches"] == 2
+    assert of_kind(run, "eval")[-1]["values"].keys() >= {"eval/text/perplexity", "eval/image_generation/loss"}
+
+
+def test_an_unreadable_row_is_counted_and_named_and_training_goes_on(corpus: Path, tmp_path: Path) -> None:
+    break_row(corpus, "pictures", 3, '{"image": "files/none.webp", "caption": "nothing"}')
+    break_row(corpus, "text", 5, "{torn")
+    config = tiny_config(corpus, {"data": {"max_bad_fraction": 0.5}}, max_steps=12)
+    run = begin(tmp_path, config)
+    assert run_attempt(run, 1) == ExitCode.COMPLETED
+    bad = {(event["source"], event["index"]) for event in of_kind(run, "bad_sample")}
+    assert bad == {("pictures", 3), ("thoughts", 5)}
+    assert any("none.webp" in event["reason"] for event in of_kind(run, "bad_sample"))
+    assert of_kind(run, "metrics")[-1]["values"]["data/bad_samples"] == len(of_kind(run, "bad_sample"))
+
+
+def test_a_source_of_unreadable_rows_ends_the_run_and_is_named(corpus: Path, tmp_path: Path) -> None:
+    for line in range(10):
+        break_row(corpus, "pictures", line, '{"image": "files/none.webp", "caption": "nothing"}')
+    run = begin(tmp_path, tiny_config(corpus))
+    with pytest.raises(DataError, match=r"pictures.*max_bad_fraction"):
+        run_attempt(run, 1)
+    assert "pictures" in of_kind(run, "alert")[-1]["message"]
+
+
+def test_a_corpus_that_is_gone_is_refused_before_anything_is_built(corpus: Path, tmp_path: Path) -> None:
+    run = begin(tmp_path, tiny_config(corpus))
+    (corpus / "text" / "train.jsonl").unlink()
+    with pytest.raises(ConfigError, match=r"data\.sources\.0\.path: source 'thoughts' has no file"):
+        run_attempt(run, 1)
+    assert [event["phase"] for event in of_kind(run, "phase")] == ["setup"]
+
+
+def test_a_gpu_that_is_not_there_is_refused(corpus: Path, tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    run = begin(tmp_path, tiny_config(corpus, {"resources": {"device": "cuda"}}))
+    with pytest.raises(ConfigError, match=r"resources\.device.*no usable GPU"):
+        run_attempt(run, 1)
+
+
+def test_losses_that_are_no_numbers_end_the_run_with_their_samples(corpus: Path, tmp_path: Path) -> None:
+    config = tiny_config(corpus, learning_rate=1e30, max_nonfinite=2, warmup_ratio=0.0, weight_decay=0.0)
+    run = begin(tmp_path, config)
+    with pytest.raises(NonFiniteError, match=r"3 steps in a row.*learning_rate.*thoughts\["):
+        run_attempt(run, 1)
+    told = of_kind(run, "non_finite")
+    assert told
+    assert all(event["sample_ids"] for event in told)
+    nulls = [event for event in of_kind(run, "metrics") if None in event["values"].values()]
+    assert {event["step"] for event in nulls} == {event["step"] for event in told}
+
+
+def start(run: RunDirectory) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "xoron_core.training", str(run.path), "1"],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_ends(corpus: Path, tmp_path: Path, number: signal.Signals) -> None:
+    run = begin(tmp_path, tiny_config(corpus, max_steps=100_000, num_epochs=100_000))
+    process = start(run)
+    wait_for(lambda: of_kind(run, "metrics"), 60)
+    process.send_signal(number)
+    assert process.wait(30) == ExitCode.STOPPED
+    last = of_kind(run, "metrics")[-1]["step"]
+    assert of_kind(run, "checkpoint")[-1]["step"] == last
+    assert of_kind(run, "state")[-1]["state"] == "stopping"
+    assert number.name in of_kind(run, "state")[-1]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "state"),
+    [
+        (CommandKind.PAUSE, ExitCode.PAUSED, "pausing"),
+        (CommandKind.CANCEL, ExitCode.CANCELLED, "stopping"),
+    ],
+)
+def test_a_request_before_the_first_step_is_obeyed_without_a_checkpoint(
+    corpus: Path, tmp_path: Path, kind: CommandKind, status: ExitCode, state: str
+) -> None:
+    run = begin(tmp_path, tiny_config(corpus))
+    run.commands.post(kind, 1)
+    assert run_attempt(run, 1) == status
+    assert states(run) == [state]
+    assert of_kind(run, "checkpoint") == of_kind(run, "metrics") == []
+
+
+def test_a_file_that_is_no_command_is_told_and_passed_over(corpus: Path, tmp_path: Path) -> None:
+    run = begin(tmp_path, tiny_config(corpus, max_steps=6))
+    (run.commands.directory / "00000001.json").write_text(json.dumps({"kind": "dance"}), encoding="utf-8")
+    run.commands.post(CommandKind.SAMPLE, 1)
+    assert run_attempt(run, 1) == ExitCode.COMPLETED
+    assert "00000001.json" in of_kind(run, "alert")[0]["message"]
+    assert [event["status"] for event in of_kind(run, "command")] == ["accepted", "done"]
+    assert of_kind(run, "sample")

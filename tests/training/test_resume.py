@@ -1,0 +1,114 @@
+"""A resumed run equals one that was never stopped, bit for bit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.tiny import tiny_config, tiny_corpus
+
+from xoron_core.contract import clock
+from xoron_core.contract.commands import CommandKind
+from xoron_core.contract.config.run import RunConfig
+from xoron_core.contract.exit_codes import ExitCode
+from xoron_core.contract.run_directory import AttemptRecord, RunDirectory, new_record
+from xoron_core.training.checkpoint import read_checkpoint
+from xoron_core.training.process import run_attempt
+
+STEPS = 14
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def config_of(corpus: Path, **changes: Any) -> RunConfig:
+    return tiny_config(corpus, max_steps=STEPS, eval_steps=5, **changes)
+
+
+def train(run: RunDirectory, config: RunConfig, attempt: int, checkpoint: str | None = None) -> int:
+    record = AttemptRecord(
+        attempt=attempt, reason="test", created_at=clock.now(), checkpoint=checkpoint, config=config.to_dict()
+    )
+    run.write_attempt(record)
+    return run_attempt(run, attempt)
+
+
+def new_run(home: Path, config: RunConfig) -> RunDirectory:
+    return RunDirectory.create(home, new_record("a test"), config)
+
+
+def losses(run: RunDirectory, attempt: int) -> dict[int, dict[str, float]]:
+    """Losses and gradient norm by step, evaluations under the same step."""
+    found: dict[int, dict[str, float]] = {}
+    for line in (run.path / "events.jsonl").read_text(encoding="utf-8").splitlines():
+        event = json.loads(line)
+        if event["kind"] in {"metrics", "eval"} and event["attempt"] == attempt:
+            kept = {k: v for k, v in event["values"].items() if not k.startswith(("speed/", "memory/"))}
+            found.setdefault(event["step"], {}).update(kept)
+    return found
+
+
+@pytest.fixture(scope="module", params=[1, 3], ids=["accumulation 1", "accumulation 3"])
+def undisturbed(request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    config = config_of(corpus, gradient_accumulation_steps=request.param)
+    run = new_run(tmp_path_factory.mktemp("undisturbed"), config)
+    assert train(run, config, 1) == ExitCode.COMPLETED
+    return config, run
+
+
+def ends_of_epochs(run: RunDirectory) -> list[int]:
+    found = []
+    state = read_checkpoint(run.checkpoint_dir(STEPS)).state
+    assert state["trainer"]["epoch"] >= 1, "the corpus is too large: no epoch ends within the run"
+    for line in (run.path / "events.jsonl").read_text(encoding="utf-8").splitlines():
+        event = json.loads(line)
+        if event["kind"] == "eval" and event["step"] % 5:
+            found.append(event["step"])  # evaluations beside the regular ones are those of epochs' ends
+    return found
+
+
+@pytest.mark.parametrize("where", ["2", "7", "epoch"])
+def test_every_later_loss_is_that_of_a_run_never_stopped(undisturbed: Any, where: str, tmp_path: Path) -> None:
+    config, reference = undisturbed
+    stop_at = next(step for step in ends_of_epochs(reference) if step < STEPS) if where == "epoch" else int(where)
+    run = new_run(tmp_path, config)
+    saving = config.training.model_copy(update={"save_steps": stop_at})
+    keeping = config.checkpoint.model_copy(update={"keep_last": STEPS})
+    first = config.model_copy(update={"training": saving, "checkpoint": keeping})
+    assert train(run, first, 1) == ExitCode.COMPLETED
+    assert train(run, config, 2, f"checkpoints/step-{stop_at:08d}") == ExitCode.COMPLETED
+
+    expected = {step: values for step, values in losses(reference, 1).items() if step > stop_at}
+    resumed = losses(run, 2)
+    assert resumed.keys() == expected.keys()
+    for step, values in expected.items():
+        assert resumed[step] == values, f"step {step}"
+    mine, theirs = (read_checkpoint(r.checkpoint_dir(STEPS)) for r in (run, reference))
+    for name in ("model", "optimizer", "rng"):
+        assert all(torch.equal(mine.tensors[name][key], theirs.tensors[name][key]) for key in theirs.tensors[name])
+    assert mine.state == theirs.state
+
+
+def test_a_stop_request_saves_and_the_receipt_says_what_came_back(corpus: Path, tmp_path: Path) -> None:
+    config = config_of(corpus)
+    run = new_run(tmp_path, config)
+    run.commands.post(CommandKind.CHECKPOINT, 1)
+    run.commands.post(CommandKind.PAUSE, 2)
+    assert train(run, config, 1) == ExitCode.COMPLETED
+    kinds = [json.loads(line) for line in (run.path / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    answers = [(e["id"], e["status"]) for e in kinds if e["kind"] == "command"]
+    assert answers == [(1, "accepted"), (2, "ignored"), (1, "done")]
+    assert [e["step"] for e in kinds if e["kind"] == "checkpoint" and e["reason"] == "requested"] == [1]
+
+    assert train(run, config, 3, "checkpoints/step-00000001") == ExitCode.COMPLETED
+    receipt = next(
+        json.loads(line)
+        for line in (run.path / "events.jsonl").read_text(encoding="utf-8").splitlines()
+        if '"receipt"' in line
+    )
+    assert receipt["step"] == 1
+    assert receipt["restored"] == ["model", "optimizer", "scheduler", "trainer", "data", "rng.cpu"]
+    assert receipt["missing"] == receipt["reset"] == []
