@@ -16,10 +16,10 @@ from server.runs.launchers.local import launch
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
-EVERY = 40
-STOP_AT = 100
+EVERY = 25
+STOP_AT = 75
 FIRST_STEP_S = 60
-STEPS_S = 240
+STEPS_S = 420
 STOP_S = 10
 
 

@@ -66,7 +66,7 @@ def visit(browser: Browser) -> Iterator[Visit]:
 
         def on_console(message: ConsoleMessage) -> None:
             if message.type in {"error", "warning"} and not re.search(tolerated, message.text):
-                troubles.append(f"{message.type}: {message.text}")
+                troubles.append(f"{message.type}: {message.text} ({message.location['url']})")
 
         def on_request(request: Request) -> None:
             address = urlsplit(request.url)
