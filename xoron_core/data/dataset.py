@@ -1,6 +1,8 @@
 """`TrueStreamingDataset`: holds no data, follows the plan, yields micro-batches, resumes exactly."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
@@ -9,12 +11,14 @@ from torch.utils.data import IterableDataset
 from xoron_core.contract.config.data import SourceConfig
 from xoron_core.contract.errors import DataError
 from xoron_core.contract.sources import split_file
-from xoron_core.data.packing import RowPacker
+from xoron_core.data.packing import RowPacker, count_rows
 from xoron_core.data.plan import Plan, PlannedSource
 from xoron_core.data.records import BadSample, MicroBatch, Preparer, Sample, SampleOrigin, Ticket
 from xoron_core.data.sources import JsonlSource
 
 MIN_DRAWS_TO_JUDGE = 20
+CHANCE_SIGMAS = 4.0
+ESTIMATE_DOCUMENTS = 4096
 
 
 class TrueStreamingDataset(IterableDataset[MicroBatch]):
@@ -34,7 +38,7 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         seed: int,
         max_bad_fraction: float,
     ) -> None:
-        self.readers = [JsonlSource(source.name, split_file(source, source.split)) for source, _ in sources]
+        self.readers = _open_readers(source for source, _ in sources)
         self.preparers = preparers
         self.max_bad_fraction = max_bad_fraction
         planned = [
@@ -55,12 +59,14 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
             bad: list[BadSample] = []
             samples = self._assemble(self.preparers[modality], bad)
             ends_epoch = self.plan.is_exhausted and not self._pending
+            if ends_epoch and self._num_bad == self._num_drawn:
+                raise DataError(bad[-1].source, None, f"no row of any source can be read; the last: {bad[-1].reason}")
             if samples or bad:
                 yield MicroBatch(modality, tuple(samples), tuple(bad), ends_epoch, self.state_dict())
 
     def _next_modality(self) -> str:
         if self.plan.is_exhausted:
-            return next(iter(self._pending))
+            return next(name for name in self.preparers if name in self._pending)
         return self.plan.next_modality()
 
     def _assemble(self, preparer: Preparer, bad: list[BadSample]) -> list[Sample]:
@@ -109,8 +115,7 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         self._num_bad[ticket.source] += 1
         num_bad, num_drawn = self._num_bad[ticket.source], self._num_drawn[ticket.source]
         name = self.readers[ticket.source].name
-        enough = min(MIN_DRAWS_TO_JUDGE, len(self.readers[ticket.source]))
-        if num_drawn >= enough and num_bad > self.max_bad_fraction * num_drawn:
+        if self._has_too_many_bad(ticket.source):
             raise DataError(
                 name,
                 ticket.index,
@@ -118,6 +123,20 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
                 f"data.max_bad_fraction {self.max_bad_fraction} allows; mend the source or raise the limit",
             ) from error
         return BadSample(name, ticket.index, error.reason, num_bad)
+
+    def _has_too_many_bad(self, source: int) -> bool:
+        """Whether more of a source's rows are unreadable than may be.
+
+        Certain as soon as they are too many for all the rows of the rounds begun; believed before that when they are
+        so many of the rows drawn that chance does not explain it.
+        """
+        num_bad, num_drawn, limit = self._num_bad[source], self._num_drawn[source], self.max_bad_fraction
+        num_rows = len(self.readers[source])
+        num_rounds = -(-num_drawn // num_rows)
+        if num_bad / (num_rounds * num_rows) > limit:
+            return True
+        chance = CHANCE_SIGMAS * sqrt(limit * (1 - limit) * num_drawn)
+        return num_drawn >= MIN_DRAWS_TO_JUDGE and num_bad > limit * num_drawn + chance
 
     @property
     def source_counts(self) -> dict[str, int]:
@@ -146,33 +165,51 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         self._pending = {
             modality: (Ticket(modality, names.index(entry["source"]), entry["index"], entry["seed"]), entry["at"])
             for modality, entry in state["pending"].items()
-            if entry["source"] in names
+            if entry["source"] in names and modality in self.preparers
         }
 
-    def estimate_epoch(self, num_probes: int = 128) -> float:
-        """About how many micro-batches an epoch has; packed rows are judged by documents spread over each source."""
-        total = 0.0
-        for modality, preparer in self.preparers.items():
-            rows = 0.0
-            for reader, source in zip(self.readers, self.plan.sources, strict=True):
-                if source.modality == modality:
-                    rows += source.num_draws * self._mean_rows(reader, preparer, num_probes)
-            total += rows / preparer.rows_per_batch
-        return total
+    def estimate_epoch(self, num_probes: int = 256) -> int:
+        """About how many micro-batches an epoch has; packing is tried on documents spread over each source."""
+        return sum(
+            ceil(self._estimate_rows(name, preparer, num_probes) / preparer.rows_per_batch)
+            for name, preparer in self.preparers.items()
+        )
 
-    def _mean_rows(self, reader: JsonlSource, preparer: Preparer, num_probes: int) -> float:
-        if preparer.row_length is None:
-            return 1.0
-        probes = sorted({int(at) for at in np.linspace(0, len(reader) - 1, num_probes)})
+    def _estimate_rows(self, modality: str, preparer: Preparer, num_probes: int) -> float:
+        pairs = zip(self.readers, self.plan.sources, strict=True)
+        own = [(reader, source.num_draws) for reader, source in pairs if source.modality == modality]
+        num_draws = sum(draws for _, draws in own)
+        if preparer.row_length is None or not own:
+            return num_draws
+        share = min(1.0, ESTIMATE_DOCUMENTS / num_draws)
+        lengths = np.concatenate(
+            [np.resize(self._probe(reader, preparer, num_probes), ceil(draws * share)) for reader, draws in own]
+        )
+        shuffled = np.random.Generator(np.random.PCG64(0)).permutation(lengths)
+        return count_rows(shuffled.tolist(), preparer.row_length) / share
+
+    def _probe(self, reader: JsonlSource, preparer: Preparer, num_probes: int) -> list[int]:
+        """Lengths of rows spread over a source; 0 for those that cannot be read."""
         lengths = []
-        for index in probes:
+        for index in sorted({int(at) for at in np.linspace(0, len(reader) - 1, num_probes)}):
             try:
                 lengths.append(preparer.prepare(reader.read(index), SampleOrigin(reader.name, index, 0)).length)
             except DataError:  # counted when the plan draws it
-                continue
-        return sum(lengths) / max(len(lengths), 1) / preparer.row_length
+                lengths.append(0)
+        return lengths
 
     def close(self) -> None:
         """Let go of the sources' files."""
         for reader in self.readers:
             reader.close()
+
+
+def _open_readers(sources: Iterable[SourceConfig]) -> list[JsonlSource]:
+    """A reader for each source; none stays open when one of them cannot be opened."""
+    with ExitStack() as opened:
+        readers = [
+            opened.enter_context(closing(JsonlSource(source.name, split_file(source, source.split))))
+            for source in sources
+        ]
+        opened.pop_all()
+    return readers

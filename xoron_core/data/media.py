@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from xoron_core.data.records import Record
 
@@ -17,17 +17,27 @@ def read_picture(record: Record, key: str, size: int) -> np.ndarray[tuple[int, i
     """
     content = record.read(record.text(key))
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise record.error(f"picture of {image.width} × {image.height} pixels; at most {MAX_PIXELS} are read")
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+        rgb = _decode(content)
+    except Exception as error:  # boundary: a decoder raises whatever a broken file leads it to
         raise record.error(f"not a readable picture: {error}") from error
-    if upright.mode in {"RGBA", "LA", "PA"} or "transparency" in upright.info:
-        layered = upright.convert("RGBA")
-        white = Image.new("RGBA", layered.size, "white")
-        upright = Image.alpha_composite(white, layered)
-    rgb = upright.convert("RGB")
     fitted = rgb if rgb.size == (size, size) else ImageOps.fit(rgb, (size, size), Image.Resampling.LANCZOS)
     return np.asarray(fitted, dtype=np.uint8)
+
+
+def _decode(content: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(content)) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width} × {image.height} pixels; at most {MAX_PIXELS} are read")
+        image.load()
+        return _on_white(ImageOps.exif_transpose(image))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """An image of any mode as RGB, what is transparent in it white."""
+    if image.mode.startswith("I"):  # grey in 16 bits, which `convert` would cut off at 255
+        return Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+        layered = image.convert("RGBA")
+        white = Image.new("RGBA", layered.size, "white")
+        image = Image.alpha_composite(white, layered)
+    return image.convert("RGB")

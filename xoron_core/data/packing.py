@@ -1,6 +1,7 @@
 """Packing documents of one modality into rows of a fixed length."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 
 
 class RowPacker:
@@ -24,6 +25,15 @@ class RowPacker:
         self._used += length
         self._count += 1
         return True
+
+
+def count_rows(lengths: Iterable[int], row_length: int) -> int:
+    """Rows that documents of these lengths take in this order, those longer than a row in pieces."""
+    packer = RowPacker(sys.maxsize, row_length)
+    for length in lengths:
+        for start in range(0, length, row_length):
+            packer.add(min(row_length, length - start))
+    return len(packer.rows)
 
 
 def pack(lengths: Sequence[int], num_rows: int, row_length: int) -> list[list[int]]:

@@ -30,11 +30,16 @@ class Record:
     def text(self, key: str) -> str:
         """A field that must be a text with something in it.
 
-        Raises: DataError when it is missing, empty or of another type.
+        Raises: DataError when it is missing, empty, of another type or not Unicode.
         """
         value = self.fields.get(key)
         if not isinstance(value, str) or not value.strip():
             raise self.error(f"field {key!r} must be a text that is not empty, got {value!r:.80}")
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:  # JSON can write half a surrogate pair; no tokenizer takes it
+                raise self.error(f"field {key!r} is not Unicode text: {error}") from error
         return value
 
     def error(self, reason: str) -> DataError:

@@ -1,12 +1,16 @@
 """Reading rows by number from the files of a source."""
 
 import json
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from xoron_core.contract.errors import DataError
 from xoron_core.data.records import Record
+
+CHUNK_BYTES = 2**24
 
 
 class JsonlSource:
@@ -22,8 +26,9 @@ class JsonlSource:
             self._file = path.open("rb")
         except OSError as error:
             raise DataError(name, None, f"cannot open {path}: {error.strerror}") from error
-        self._offsets = _line_offsets(self._file.read())
+        self._offsets = _line_offsets(self._file)
         if len(self) == 0:
+            self._file.close()
             raise DataError(name, None, f"{path} has no row")
 
     def __len__(self) -> int:
@@ -35,11 +40,10 @@ class JsonlSource:
         Raises: DataError when it is not a JSON object.
         """
         start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
-        self._file.seek(start)
-        line = self._file.read(stop - start)
+        line = os.pread(self._file.fileno(), stop - start, start)  # no position that a forked reader would share
         try:
             fields = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(self.name, index, f"not JSON: {error}") from error
         if not isinstance(fields, dict):
             raise DataError(self.name, index, f"not a JSON object but a {type(fields).__name__}")
@@ -47,7 +51,10 @@ class JsonlSource:
 
     def _read_file(self, index: int, relative: str) -> bytes:
         folder = self.path.parent.resolve()
-        path = (folder / relative).resolve()
+        try:
+            path = (folder / relative).resolve()
+        except (OSError, ValueError, RuntimeError) as error:  # a NUL byte, a loop of links
+            raise DataError(self.name, index, f"{relative!r} is no path: {error}") from error
         if not path.is_relative_to(folder):
             raise DataError(self.name, index, f"{relative!r} leads out of {folder}")
         try:
@@ -60,10 +67,14 @@ class JsonlSource:
         self._file.close()
 
 
-def _line_offsets(content: bytes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _line_offsets(file: BinaryIO) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Where each line begins, and where the last ends; blank lines at the end do not count."""
-    content = content.rstrip()
-    if not content:
-        return np.zeros(1, dtype=np.int64)
-    newlines = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == ord("\n")) + 1
-    return np.concatenate([[0], newlines, [len(content)]]).astype(np.int64)
+    begins = [np.zeros(1, dtype=np.int64)]
+    base = end = 0
+    while chunk := file.read(CHUNK_BYTES):
+        begins.append(np.flatnonzero(np.frombuffer(chunk, dtype=np.uint8) == ord("\n")) + (base + 1))
+        if content := chunk.rstrip():
+            end = base + len(content)
+        base += len(chunk)
+    offsets = np.concatenate(begins)
+    return np.append(offsets[offsets < end], end)

@@ -1,6 +1,7 @@
 """Tokenizers: the one shipped here, a file or folder, or any on the Hugging Face hub; special tokens are single."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tokenizers import AddedToken
@@ -10,15 +11,24 @@ from xoron_core.contract.errors import ConfigError
 from xoron_core.contract.sources import demo_corpus
 from xoron_core.contract.special_tokens import BOS, EOS, PAD, all_special_tokens
 
+HUB_TIMEOUT_S = 10.0
+
 
 class Tokenizer:
-    """Text to token ids and back; knows every special token of the project as one id."""
+    """Text to token ids and back; knows every special token of the project as one id.
+
+    `vocab_size` is one more than the largest id, which is more than the number of tokens where ids have gaps.
+    """
 
     def __init__(self, backend: Backend) -> None:
-        vocabulary = backend.get_vocab()
-        missing = [token for token in all_special_tokens() if token not in vocabulary]
-        backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in missing])
+        # A token that the vocabulary has keeps its id; told that it is special, nothing cuts it up any more.
+        backend.add_special_tokens(
+            [AddedToken(token, special=True, normalized=False) for token in all_special_tokens()]
+        )
+        backend.no_truncation()  # a file can ask for either, and documents would lose their ends
+        backend.no_padding()
         self.backend = backend
+        self.vocab_size = max(backend.get_vocab(with_added_tokens=True).values()) + 1
         self.pad_id = self.token_id(PAD)
         self.bos_id = self.token_id(BOS)
         self.eos_id = self.token_id(EOS)
@@ -31,7 +41,10 @@ class Tokenizer:
         """
         if name == "demo":
             return cls(Backend.from_file(str(demo_corpus() / "tokenizer" / "tokenizer.json")))
-        path = Path(name).expanduser()
+        try:
+            path = Path(name).expanduser()
+        except RuntimeError as error:
+            raise ConfigError.of("model.tokenizer", f"is no path: {error}", name) from error
         if path.is_dir() and (path / "tokenizer.json").is_file():
             path = path / "tokenizer.json"
         if path.is_file():
@@ -39,12 +52,7 @@ class Tokenizer:
                 return cls(Backend.from_file(str(path)))
             except Exception as error:  # boundary: the library raises bare Exception for a malformed file
                 raise ConfigError.of("model.tokenizer", f"{path} is not a tokenizer.json: {error}", name) from error
-        return cls(_from_transformers(name))
-
-    @property
-    def vocab_size(self) -> int:
-        """Ids that mean something."""
-        return int(self.backend.get_vocab_size(with_added_tokens=True))
+        return cls(_from_transformers(name, path))
 
     def token_id(self, token: str) -> int:
         """The id of a token.
@@ -67,19 +75,31 @@ class Tokenizer:
         return text
 
 
-def _from_transformers(name: str) -> Backend:
-    """A tokenizer that only transformers knows how to load, from its cache, a folder or the hub."""
-    from transformers import AutoTokenizer
+def _from_transformers(name: str, path: Path) -> Backend:
+    """A tokenizer that only transformers knows how to load, from a folder, its cache or the hub."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
 
     try:
-        loaded = AutoTokenizer.from_pretrained(name, use_fast=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        if path.is_dir():
+            return _auto_tokenizer(str(path), is_local=True)
+        if try_to_load_from_cache(name, "tokenizer_config.json"):
+            with suppress(OSError):  # half of it in the cache: the rest may be had
+                return _auto_tokenizer(name, is_local=True)
+        HfApi().model_info(name, timeout=HUB_TIMEOUT_S)  # fails at once where transformers would try for a minute
+        return _auto_tokenizer(name, is_local=False)
+    except Exception as error:  # boundary: the hub's client and every kind of tokenizer raise errors of their own
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ConfigError.of(
             "model.tokenizer",
             f"cannot be loaded ({reason}); give 'demo', a folder with a tokenizer.json, or a name on the hub that "
             "this machine can reach",
             name,
         ) from error
+
+
+def _auto_tokenizer(name: str, *, is_local: bool) -> Backend:
+    from transformers import AutoTokenizer
+
+    loaded = AutoTokenizer.from_pretrained(name, local_files_only=is_local, trust_remote_code=False)
     backend: Backend = loaded.backend_tokenizer
     return backend

@@ -79,7 +79,7 @@ class TokenWeighting:
         for position in np.flatnonzero(np.isin(ids, self._tag_ids)):
             tag = self._tags[int(ids[position])]
             self._fill(weights, groups, begin, int(position) + 1, open_blocks)
-            self._weigh_tag(weights, groups, int(position), tag)
+            self._weigh_tag(weights, groups, int(position), tag, open_blocks)
             self._update(open_blocks, tag)
             begin = int(position) + 1
         self._fill(weights, groups, begin, len(ids), open_blocks)
@@ -101,16 +101,19 @@ class TokenWeighting:
             weights[start:stop] = max(weight for name in open_blocks for weight in self._weights[name])
 
     def _weigh_tag(
-        self, weights: npt.NDArray[np.float32], groups: npt.NDArray[np.uint8], position: int, tag: _Tag
+        self,
+        weights: npt.NDArray[np.float32],
+        groups: npt.NDArray[np.uint8],
+        position: int,
+        tag: _Tag,
+        open_blocks: list[str],
     ) -> None:
         if tag.name not in self._bits:
             return
         if self.form == "token":
             weights[position] *= np.prod(self._weights[tag.name])
-        elif not tag.opens and not tag.closes:
-            weights[position] = max(weights[position], *self._weights[tag.name])
         if not tag.opens and not tag.closes:
-            groups[position] |= self._bits[tag.name]
+            self._fill(weights, groups, position, position + 1, [*open_blocks, tag.name])
 
     @staticmethod
     def _update(open_blocks: list[str], tag: _Tag) -> None:
