@@ -1,8 +1,10 @@
 """Beginning an attempt: the configuration and the checkpoint that it is given."""
 
+from typing import Any
+
 from server.checkpoints.scan import newest
 from xoron_core.contract import clock
-from xoron_core.contract.config.run import RunConfig
+from xoron_core.contract.config.run import RunConfig, merge
 from xoron_core.contract.run_directory import AttemptRecord, RunDirectory, RunRecord, attempt_config
 
 
@@ -15,6 +17,14 @@ def newest_config(run: RunDirectory, attempt: int) -> RunConfig:
         if run.attempt_file(number).exists():
             return attempt_config(run.attempt(number))
     return run.config()
+
+
+def resumed_config(run: RunDirectory, attempt: int, overrides: dict[str, Any]) -> RunConfig:
+    """The configuration of an attempt that follows `attempt`.
+
+    Raises: RunDirectoryError, ConfigError when there is none, or the overrides do not fit it.
+    """
+    return RunConfig.parse(merge(newest_config(run, attempt).to_dict(), overrides))
 
 
 def begin_attempt(run: RunDirectory, record: RunRecord) -> None:
@@ -32,6 +42,6 @@ def begin_attempt(run: RunDirectory, record: RunRecord) -> None:
             reason="started" if record.attempt == 1 else "resumed",
             created_at=clock.now(),
             checkpoint=checkpoint,
-            config=newest_config(run, record.attempt).to_dict(),
+            config=resumed_config(run, record.attempt, record.resume_config).to_dict(),
         )
     )

@@ -16,6 +16,8 @@ from xoron_core.contract.events import (
 from xoron_core.contract.modalities import modality_infos
 from xoron_core.contract.states import RunState
 
+RATE_MEMORY = 0.95
+"""Share of the old average in a new one, of seconds a step."""
 HEADLINES = tuple(info.metrics[0].name for info in modality_infos().values())
 """The first metric of every modality."""
 
@@ -83,11 +85,18 @@ class RunFacts(BaseModel):
         """Count the values of one step in."""
         self.starts.setdefault(attempt, step - 1)
         self.step, self.tokens, self.samples = step, tokens, samples
-        if "speed/steps_per_s" in values:
-            self.steps_per_s = values["speed/steps_per_s"]
+        if rate := values.get("speed/steps_per_s"):
+            self._average_rate(rate)
         for name in HEADLINES:
             if name in values:
                 self.latest[name] = values[name]
+
+    def _average_rate(self, rate: float) -> None:
+        """Steps of different modalities take different times: an estimate must not jump with each."""
+        if self.steps_per_s is None:
+            self.steps_per_s = rate
+        else:
+            self.steps_per_s = 1 / (RATE_MEMORY / self.steps_per_s + (1 - RATE_MEMORY) / rate)
 
     def add(self, stamp: StampedEvent, event: Event) -> None:
         """Count any other event in."""

@@ -10,7 +10,7 @@ from server.checkpoints.scan import complete
 from server.errors import ConflictError, DiskFullError, NotFoundError
 from server.metrics.ingest import Ingest, has_processes
 from server.runs import store
-from server.runs.attempts import newest_config
+from server.runs.attempts import resumed_config
 from server.runs.index import RunIndex
 from server.runs.plausible import check_plain, check_tags
 from server.runs.store import RunRow
@@ -140,14 +140,21 @@ class RunService:
         with self.lock:
             row, run = self._fresh(run_id, body)
             is_under_way = row.state in {RunState.QUEUED, RunState.STARTING} and row.attempt > 1
-            if is_under_way and body.checkpoint in {None, row.record.resume_from}:
+            is_same = body.checkpoint in {None, row.record.resume_from} and body.config == row.record.resume_config
+            if is_under_way and is_same:
                 return row  # asked twice
             check_transition(row.state, RunState.QUEUED)
             _check_checkpoint(run, body.checkpoint)
-            config = newest_config(run, row.attempt)
+            check_plain(body.config)
+            config = resumed_config(run, row.attempt, body.config)
             check_sources(config)
             self._check_disk(config)
-            update = {"attempt": row.attempt + 1, "wanted": "running", "resume_from": body.checkpoint}
+            update = {
+                "attempt": row.attempt + 1,
+                "wanted": "running",
+                "resume_from": body.checkpoint,
+                "resume_config": body.config,
+            }
             run.write_record(row.record.model_copy(update=update))
             return self._index.refresh(run_id)
 

@@ -191,3 +191,15 @@ def test_a_launch_that_fails_is_told(start_server: StartServer) -> None:
     run_id = server.create()["id"]
     row = server.wait_state(run_id, "interrupted")
     assert "resume" in row["actions"]
+
+
+def test_resume_may_change_the_configuration(running_server: RunningServer) -> None:
+    run_id = running_server.create({"training": {"max_steps": 3}})["id"]
+    running_server.wait_state(run_id, "completed")
+    refused = running_server.api.post(f"/runs/{run_id}/resume", json={"config": {"training": {"max_stepz": 6}}})
+    assert refused.status_code == 422
+    assert "max_steps" in refused.json()["errors"][0]["message"]
+    accepted = running_server.api.post(f"/runs/{run_id}/resume", json={"config": {"training": {"max_steps": 6}}})
+    assert accepted.status_code == 202
+    row = running_server.wait_state(run_id, "completed")
+    assert (row["attempt"], row["max_steps"], row["step"]) == (2, 6, 6)

@@ -206,6 +206,12 @@ export interface ResumeRun {
    */
   checkpoint?: string | null;
   /**
+   * Laid over the configuration that it ran with.
+   */
+  config?: {
+    [k: string]: unknown;
+  };
+  /**
    * 409 when the run is at another attempt by now.
    */
   expected_attempt?: number | null;

@@ -108,15 +108,16 @@ def pause(run_id: RunId, url: Url = URL, token: Token = None, *, as_json: Json =
 @app.command()
 def resume(
     run_id: RunId,
+    words: Words = None,
     checkpoint: Annotated[str | None, typer.Option(help="E.g. checkpoints/step-00000300; else the newest.")] = None,
     url: Url = URL,
     token: Token = None,
     *,
     as_json: Json = False,
 ) -> None:
-    """Go on from a checkpoint."""
+    """Go on from a checkpoint, with values changed where asked."""
     with _client(url, token) as client:
-        _tell(client.resume(run_id, checkpoint=checkpoint), as_json=as_json)
+        _tell(client.resume(run_id, checkpoint=checkpoint, config=overrides(words or [])), as_json=as_json)
 
 
 @app.command()

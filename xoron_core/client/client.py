@@ -72,9 +72,16 @@ class XoronClient:
         """Checkpoint and give the machine free."""
         return self._command(run_id, "pause", api.RunCommand(expected_attempt=expected_attempt))
 
-    def resume(self, run_id: str, *, checkpoint: str | None = None, expected_attempt: int | None = None) -> api.Run:
-        """Go on from a checkpoint, the newest unless told otherwise."""
-        body = api.ResumeRun(checkpoint=checkpoint, expected_attempt=expected_attempt)
+    def resume(
+        self,
+        run_id: str,
+        *,
+        checkpoint: str | None = None,
+        config: dict[str, Any] | None = None,
+        expected_attempt: int | None = None,
+    ) -> api.Run:
+        """Go on from a checkpoint, the newest unless told otherwise, with `config` laid over the last attempt's."""
+        body = api.ResumeRun(checkpoint=checkpoint, config=config or {}, expected_attempt=expected_attempt)
         return self._command(run_id, "resume", body)
 
     def cancel(self, run_id: str, *, expected_attempt: int | None = None) -> api.Run:

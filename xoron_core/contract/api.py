@@ -47,6 +47,7 @@ class ResumeRun(RunCommand):
     """`POST /runs/{id}/resume`."""
 
     checkpoint: str | None = Field(default=None, description="E.g. `checkpoints/step-00000300`; null: the newest.")
+    config: dict[str, Any] = Field(default_factory=dict, description="Laid over the configuration that it ran with.")
 
 
 class RunPhase(ApiModel):

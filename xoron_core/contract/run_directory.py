@@ -43,6 +43,9 @@ class RunRecord(Record):
         default=None,
         description="Checkpoint that attempt starts from, relative to the run directory; null: the newest.",
     )
+    resume_config: dict[str, Any] = Field(
+        default_factory=dict, description="Laid over the configuration of the attempt before."
+    )
 
 
 class AttemptRecord(Record):
