@@ -16,6 +16,7 @@ from server.runs.scheduler import Launch, Scheduler
 from server.runs.service import RunService
 from server.settings import Settings
 from server.stream.hub import Hub
+from server.system.cpu import CpuMeter
 from xoron_core.contract.home import Home, ServerLock
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Services:
     runs: RunService
     scheduler: Scheduler
     sessions: Sessions
+    cpu: CpuMeter
 
     def close(self) -> None:
         """Close everything, in the opposite order of opening."""
@@ -74,7 +76,8 @@ async def open_services(settings: Settings, launch: Launch, ring_bytes: int) -> 
     scheduler.start(ingest.has_caught_up)
     if not await asyncio.to_thread(ingest.has_caught_up.wait, CATCH_UP_S):
         log.warning("the index is still catching up with the run directories; runs may look older than they are")
-    return Services(settings, home, lock, database, index, hub, ingest, runs, scheduler, Sessions.of(settings.token))
+    sessions = Sessions.of(settings.token)
+    return Services(settings, home, lock, database, index, hub, ingest, runs, scheduler, sessions, CpuMeter())
 
 
 def services(connection: HTTPConnection) -> Services:

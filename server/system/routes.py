@@ -80,7 +80,7 @@ def show_system(opened: Opened) -> SystemInfo:
         home=str(opened.home.path),
         hostname=socket.gethostname(),
         cpu_count=os.cpu_count() or 1,
-        cpu_percent=psutil.cpu_percent(),
+        cpu_percent=opened.cpu.percent(),
         memory_total=memory.total,
         memory_used=memory.total - memory.available,
         disk_free=psutil.disk_usage(str(opened.home.path)).free,

@@ -12,7 +12,8 @@ from xoron_core.contract.sources import demo_corpus
 TINY_MODEL = {
     "language": {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "kv_lora_rank": 16, "intermediate_size": 48,
                  "moe": {"num_experts": 4, "expert_size": 24}},
-    "image_generator": {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "moe": {"num_experts": 3, "expert_size": 24}},
+    "image_generator": {"hidden_size": 32, "num_layers": 2, "num_heads": 2,
+                        "moe": {"num_experts": 3, "expert_size": 24}},
 }  # fmt: skip
 
 
