@@ -11,7 +11,12 @@ def test_work_shows_whichever_thread_asks() -> None:
     meter = CpuMeter()
     readings: list[float] = []
     done = threading.Event()
-    worker = threading.Thread(target=lambda: [sum(range(10_000)) for _ in iter(done.is_set, True)])
+
+    def work() -> None:
+        while not done.is_set():
+            sum(range(10_000))
+
+    worker = threading.Thread(target=work)
     worker.start()
 
     def ask() -> float:
