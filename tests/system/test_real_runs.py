@@ -132,6 +132,7 @@ def test_a_reason_to_fail_reaches_the_api(home: Path, corpus: Path) -> None:
     with server_process(home) as served:
         server = served.server
         first = create(server, corpus)
+        wait_step(server, first, 1)
         queued = create(server, corpus)  # waits: one run at a time
         (corpus / "text" / "train.jsonl").unlink()
         failed = server.wait_state(queued, "failed", timeout_s=LIVE_S)

@@ -1,6 +1,7 @@
 """A resumed run equals one that was never stopped, bit for bit."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,27 @@ from xoron_core.contract.commands import CommandKind
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.exit_codes import ExitCode
 from xoron_core.contract.run_directory import AttemptRecord, RunDirectory, new_record
+from xoron_core.contract.writer import EventWriter
+from xoron_core.training.build import build_trainer
 from xoron_core.training.checkpoint import read_checkpoint
+from xoron_core.training.control import Control, EndRequest
+from xoron_core.training.hooks import Hook, standard_hooks
 from xoron_core.training.process import run_attempt
+from xoron_core.training.trainer import XoronTrainer
 
 STEPS = 14
+EVALUATED = {"eval/text/loss", "eval/image_generation/loss"}
+
+
+class StopInside(Hook):
+    """Asks to end after step 5."""
+
+    def __init__(self, control: Control) -> None:
+        self.control = control
+
+    def after_step(self, trainer: XoronTrainer) -> None:
+        if trainer.global_step == 5:
+            self.control.request_end(EndRequest(CommandKind.STOP, save=True, reason="a test"))
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +130,21 @@ def test_a_stop_request_saves_and_the_receipt_says_what_came_back(corpus: Path, 
     assert receipt["step"] == 1
     assert receipt["restored"] == ["model", "optimizer", "scheduler", "trainer", "data", "rng.cpu"]
     assert receipt["missing"] == receipt["reset"] == []
+
+
+def test_what_a_stop_broke_off_is_made_up_for(corpus: Path, tmp_path: Path) -> None:
+    config = config_of(corpus, sample_steps=5)
+    run = new_run(tmp_path, config)
+    with EventWriter(run.path, 1) as told, ExitStack() as resources:
+        control = Control()
+        hooks = [*standard_hooks(config, run, told), StopInside(control)]
+        hooks[1:1] = [hooks.pop()]  # asks to end just before the evaluation of step 5
+        trainer = build_trainer(config, hooks, control, None, lambda phase: None, resources)
+        assert trainer.train() is not None
+        assert (trainer.state.step, trainer.state.owes_evaluation, trainer.state.owes_samples) == (5, True, True)
+    assert losses(run, 1)[5].keys().isdisjoint(EVALUATED)
+
+    assert train(run, config, 2, "checkpoints/step-00000005") == ExitCode.COMPLETED
+    assert losses(run, 2)[5].keys() >= EVALUATED
+    assert (run.sample_dir(5) / "index.json").exists()
+    assert not read_checkpoint(run.checkpoint_dir(STEPS)).state["trainer"]["owes_evaluation"]

@@ -24,8 +24,10 @@ class EvaluationHook(Hook):
         self._epoch = 0
 
     def before_training(self, trainer: XoronTrainer) -> None:
-        """Note where training begins."""
+        """Note where training begins; make up for an evaluation that was broken off."""
         self._epoch = trainer.state.epoch
+        if trainer.state.owes_evaluation:
+            self.run(trainer)
 
     def after_step(self, trainer: XoronTrainer) -> None:
         """Evaluate when it is due."""
@@ -53,6 +55,7 @@ class EvaluationHook(Hook):
             if result is None and trainer.control.end is not None:
                 break
         trainer.model.train()
+        trainer.state.owes_evaluation = result is None
         if result is not None:
             self._report(trainer, result, now() - begin)
         self.events.append(PhaseEvent(phase="training"))

@@ -10,7 +10,7 @@ import torch
 
 from xoron_core.contract.commands import CommandKind
 from xoron_core.contract.config.run import RunConfig
-from xoron_core.contract.events import CommandEvent, PhaseEvent, SampleEvent
+from xoron_core.contract.events import AlertEvent, CommandEvent, PhaseEvent, SampleEvent
 from xoron_core.contract.files import write_atomic
 from xoron_core.contract.run_directory import RunDirectory
 from xoron_core.data.records import derive_seed
@@ -32,6 +32,11 @@ class SampleHook(Hook):
         self.events = events
         self._last_step = -1
 
+    def before_training(self, trainer: XoronTrainer) -> None:
+        """Make up for samples that were broken off."""
+        if trainer.state.owes_samples:
+            self.make(trainer)
+
     def after_step(self, trainer: XoronTrainer) -> None:
         """Make samples when they are due or asked for."""
         every = trainer.config.sample_steps
@@ -52,24 +57,33 @@ class SampleHook(Hook):
             return
         self._last_step = trainer.global_step
         self.events.append(PhaseEvent(phase="sampling"))
+        trainer.model.eval()
+        try:
+            trainer.state.owes_samples = not self._make_all(trainer)
+        except OSError as error:  # a full disk costs samples, not the run
+            message = f"no samples at step {trainer.global_step}: {error.strerror or error}"
+            self.events.append(AlertEvent(level="error", message=message))
+        trainer.model.train()
+        self.events.append(PhaseEvent(phase="training"))
+
+    def _make_all(self, trainer: XoronTrainer) -> bool:
+        """A sample of every prompt; False when a request to end broke it off."""
         directory = self.run.sample_dir(trainer.global_step)
         directory.mkdir(parents=True, exist_ok=True)
         index: list[dict[str, str]] = []
-        trainer.model.eval()
         for modality in trainer.modalities.values():
             for number, prompt in enumerate(modality.prompts()):
                 trainer.control.poll()
                 if trainer.control.end is not None:
-                    break
+                    return False
                 generator = torch.Generator().manual_seed(derive_seed(self.seed, modality.name, number))
                 with torch.inference_mode():
                     artifact = modality.sample(trainer.model, prompt, generator)
                 index.append(
                     self._write(trainer.global_step, directory, f"{modality.name}-{number}", modality.name, artifact)
                 )
-        trainer.model.train()
         write_atomic(directory / "index.json", json.dumps(index, indent=1) + "\n")
-        self.events.append(PhaseEvent(phase="training"))
+        return True
 
     def _write(self, step: int, directory: Path, stem: str, modality: str, artifact: Artifact) -> dict[str, str]:
         path = directory / f"{stem}.{artifact.suffix}"
