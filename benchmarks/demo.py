@@ -99,13 +99,60 @@ def shuffled_loss(config: RunConfig, run: RunDirectory, step: int) -> tuple[floa
     return losses[0], losses[1]
 
 
+def measure(config: RunConfig, home: Path) -> dict[str, Any]:
+    """Everything that the table shows."""
+    run, first_step_s = train(config, home)
+    events = read_events(run)
+    metrics = [event for event in events if event["kind"] == "metrics"]
+    rates = [event["values"]["speed/steps_per_s"] for event in metrics[5:]]
+    own, shuffled = shuffled_loss(config, run, metrics[-1]["step"])
+    return {
+        "run": str(run.path),
+        "device": str(pick_device(config)),
+        "threads": config.resources.threads or torch.get_num_threads(),
+        "first_step_s": first_step_s,
+        "steps_per_s": len(rates) / sum(1 / rate for rate in rates),
+        "tokens_per_text_step": metrics[-1]["tokens"] / metrics[-1]["values"]["data/text/micro_batches"],
+        "samples_per_image_step": config.modalities.image_generation.batch_size,
+        "unigram_entropy": unigram_entropy(config, Tokenizer.load(config.model.tokenizer)),
+        "held_out": {
+            str(event["step"]): {
+                "text": event["values"]["eval/text/ce"],
+                "image": event["values"]["eval/image_generation/loss"],
+            }
+            for event in events
+            if event["kind"] == "eval"
+        },
+        "image_loss": own,
+        "image_loss_with_other_captions": shuffled,
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    """The table."""
+    last = max(map(int, found["held_out"]))
+    print(f"run directory            {found['run']}")
+    print(f"device, threads          {found['device']}, {found['threads']}")
+    print(f"first step after         {found['first_step_s']:.1f} s")
+    print(f"optimizer steps          {found['steps_per_s']:.2f} /s")
+    print(f"text tokens a text step  {found['tokens_per_text_step']:.0f}")
+    print(f"pictures an image step   {found['samples_per_image_step']}")
+    print(f"to beat                  text {found['unigram_entropy']:.3f} (unigram)  image {math.pi / 2:.4f} (π/2)")
+    for step, losses in found["held_out"].items():
+        if int(step) in {100, 300, last} or int(step) % 500 == 0:
+            print(f"held out at step {step:<7} text {losses['text']:.3f}  image {losses['image']:.4f}")
+    own, other = found["image_loss"], found["image_loss_with_other_captions"]
+    print(f"trained image loss       {own:.4f} with its captions, {other:.4f} with those of others")
+
+
 def main() -> None:
     """Run, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--out", type=Path, help="keep the run's directory below this folder")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parser.add_argument("overrides", nargs="*", help="section.key=value")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     overrides: dict[str, Any] = {"training": {"max_steps": options.steps}}
     for text in options.overrides:
         path, _, value = text.partition("=")
@@ -114,28 +161,10 @@ def main() -> None:
         for section in sections:
             place = place.setdefault(section, {})
         place[key] = parse_yaml(value)
-    config = resolve("demo", overrides)
-    home = options.out or Path(tempfile.mkdtemp(prefix="xoron-benchmark-"))
-    run, first_step_s = train(config, home)
-    events = read_events(run)
-    metrics = [event for event in events if event["kind"] == "metrics"]
-    rates = [event["values"]["speed/steps_per_s"] for event in metrics[5:]]
-    evals = {event["step"]: event["values"] for event in events if event["kind"] == "eval"}
-    entropy = unigram_entropy(config, Tokenizer.load(config.model.tokenizer))
-    own, shuffled = shuffled_loss(config, run, options.steps)
-    print(f"run directory            {run.path}")
-    print(f"device, threads          {pick_device(config)}, {torch.get_num_threads()}")
-    print(f"first step after         {first_step_s:.1f} s")
-    print(f"optimizer steps          {len(rates) / sum(1 / rate for rate in rates):.2f} /s")
-    text_steps = metrics[-1]["values"]["data/text/micro_batches"]
-    print(f"text tokens a text step  {metrics[-1]['tokens'] / text_steps:.0f}")
-    for step, values in evals.items():
-        if step in {300, options.steps} or step % 250 == 0:
-            text, image = values["eval/text/ce"], values["eval/image_generation/loss"]
-            print(
-                f"held out at step {step:<7} text {text:.3f} (unigram {entropy:.3f})  image {image:.4f} (π/2 = 1.5708)"
-            )
-    print(f"image loss               {own:.4f} with its captions, {shuffled:.4f} with those of others")
+    found = measure(resolve("demo", overrides), options.out or Path(tempfile.mkdtemp(prefix="xoron-benchmark-")))
+    show(found)
+    if options.json is not None:
+        options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -46,15 +46,13 @@ class RunIndex:
             raise NotFoundError(str(error)) from error
 
     def row(self, run_id: str) -> RunRow:
-        """The run's row.
+        """The run's row; a run that appeared on disk since the last look is taken in.
 
         Raises: NotFoundError when there is none.
         """
         with self.database.read() as connection:
             row = store.get(connection, run_id)
-        if row is None:
-            raise NotFoundError(f"there is no run {run_id!r}")
-        return row
+        return self.refresh(run_id) if row is None else row
 
     def refresh(self, run_id: str) -> RunRow:
         """Read the run's small files again; a run that the index does not know is taken in.

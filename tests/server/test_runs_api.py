@@ -4,7 +4,7 @@ import concurrent.futures
 from typing import Any
 
 import pytest
-from support.runs import wait_for
+from support.runs import make_run, wait_for
 from support.scripted_run import ScriptedRun
 from support.serving import RunningServer, StartServer
 
@@ -222,3 +222,8 @@ def test_validate_tells_without_creating(running_server: RunningServer, name: st
     assert not bad["valid"]
     assert bad["errors"][0]["field"] == "training.seed"
     assert list(running_server.home.runs.iterdir()) == []
+
+
+def test_a_run_that_appears_on_disk_is_shown_at_once(running_server: RunningServer) -> None:
+    run = make_run(running_server.home.runs)
+    assert running_server.show(run.id)["name"] == "a test"
