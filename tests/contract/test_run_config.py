@@ -116,7 +116,7 @@ def test_what_is_no_mapping_of_names_is_refused(data: Any) -> None:
             "every modality's weight is 0",
         ),
         ({"data": {"sources": []}}, "has no data"),
-        ({"model": {"image_generator": {"hidden_size": 100}}}, "not a multiple of 4 × num_heads"),
+        ({"model": {"image_generator": {"hidden_size": 150}}}, "not a multiple of 4 × num_heads"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(overrides: dict[str, Any], words: str) -> None:
