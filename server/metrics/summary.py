@@ -36,7 +36,7 @@ def summarize(connection: Connection, row: RunRow, config: RunConfig) -> RunMetr
             planned_share=weights[name] / total_weight if total_weight else 0.0,
             actual_share=batches[name] / total_batches if total_batches else None,
             micro_batches=batches[name],
-            samples_per_s=_samples_per_s(config, name, recent) if is_live else None,
+            samples_per_s=_samples_per_s(config, name, recent, row.facts.steps_per_s) if is_live else None,
             tokens_per_s=_latest(recent.get("speed/tokens_per_s", [])) if is_live and name == "text" else None,
         )
         for name, info in infos.items()
@@ -80,14 +80,17 @@ def _latest_count(points: list[Point]) -> int:
     return int(_latest(points) or 0)
 
 
-def _samples_per_s(config: RunConfig, modality: str, recent: dict[str, list[Point]]) -> float | None:
-    """From the running counts of the modality's sources, over the last points of each."""
+def _samples_per_s(
+    config: RunConfig, modality: str, recent: dict[str, list[Point]], steps_per_s: float | None
+) -> float | None:
+    """Samples a step, from the running counts of the modality's sources, times steps a second: a wall clock may jump,
+    and it counts evaluation in."""
     rates = []
     for index in config.sources_of(modality):
         points = recent.get(f"data/{config.data.sources[index].name}/samples", [])
         points = [point for point in points if not math.isnan(point.value)]
         while len(points) > 1 and points[1].value < points[0].value:  # counting began anew with an attempt
             points = points[1:]
-        if len(points) > 1 and points[-1].time > points[0].time:
-            rates.append((points[-1].value - points[0].value) / (points[-1].time - points[0].time))
-    return math.fsum(rates) if rates else None
+        if len(points) > 1 and points[-1].step > points[0].step:
+            rates.append((points[-1].value - points[0].value) / (points[-1].step - points[0].step))
+    return math.fsum(rates) * steps_per_s if rates and steps_per_s is not None else None

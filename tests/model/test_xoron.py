@@ -129,7 +129,8 @@ def test_router_biases_and_latent_statistics_are_part_of_a_checkpoint() -> None:
     names = model.state_dict().keys()
     assert "llm.model.layers.1.feed_forward.router.bias_E" in names
     assert "autoencoder.latent_std_C" in names
-    assert not any("load_E" in name or "frequencies" in name for name in names)
+    assert "llm.model.layers.1.feed_forward.router.last_load_E" in names
+    assert not any(name.endswith(".load_E") or "frequencies" in name for name in names)
 
 
 def test_shapes_tell_what_decays() -> None:

@@ -102,6 +102,7 @@ def test_metrics_are_summed_up_by_modality(running_server: RunningServer) -> Non
                 "data/image_generation/micro_batches": float(step),
                 "data/pictures/samples": 16.0 * step,
                 "speed/tokens_per_s": 1000.0,
+                "speed/steps_per_s": 2.0,
             }
             run.steps([step], values)
         seq = run.say(EvalEvent(step=150, tokens=1, samples=1, seconds=0.1, values={"eval/text/loss": 3.5}))
@@ -114,7 +115,7 @@ def test_metrics_are_summed_up_by_modality(running_server: RunningServer) -> Non
         assert text["eval"]["eval/text/loss"]["latest"] == 3.5
         assert (text["planned_share"], text["actual_share"], text["micro_batches"]) == (0.75, 0.75, 450)
         assert text["tokens_per_s"] == 1000.0
-        assert images["samples_per_s"] > 0
+        assert images["samples_per_s"] == pytest.approx(32.0)
         assert images["planned_share"] == 0.25
         assert metrics["other"]["train/loss"]["best"] == 5.0
         assert (metrics["step"], metrics["tokens"]) == (150, 512 * 150)
