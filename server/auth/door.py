@@ -73,7 +73,7 @@ class Door:
             return 403, f"Host {host!r} is not a name of this server; add it to XORON_ALLOWED_HOSTS if it should be"
         if scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS:
             origin = headers.get("origin")
-            if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            if origin is not None and _place(origin) != host.lower():
                 return 403, f"Origin {origin!r} is not this server's; requests from other sites' pages are refused"
             if headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
                 return 403, "requests from other sites' pages are refused"
@@ -107,6 +107,14 @@ def _hostname(host: str) -> str | None:
     if parts.username is not None or parts.path or parts.query:
         return None
     return parts.hostname
+
+
+def _place(origin: str) -> str | None:
+    """Host and port of an Origin header; None when it is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _is_address(name: str) -> bool:

@@ -102,7 +102,7 @@ class Ingest:
         while not self._stop.is_set():
             now = time.monotonic()
             if now >= self._next_scan:
-                self._scan()
+                self._scan_guarded()
                 self._next_scan = now + IDLE_POLL_S
             progress = [self._guarded(run_id) for run_id, one in list(self._followed.items()) if one.due <= now]
             if all(one.has_been_current for one in self._followed.values()):
@@ -127,7 +127,7 @@ class Ingest:
                 gone.follower.pause()
         elif request:
             if request not in self._followed:
-                self._scan()
+                self._scan_guarded()
             one = self._followed.get(request)
             if one is not None:
                 one.is_live, one.due, one.settle_due = True, 0.0, 0.0
@@ -137,6 +137,12 @@ class Ingest:
                     self._commit(request, one)
         if done is not None:
             done.set_result(None)
+
+    def _scan_guarded(self) -> None:
+        try:
+            self._scan()
+        except (OSError, SQLAlchemyError, XoronError):  # a full disk, say: this thread goes on, the next look is soon
+            log.exception("looking for runs failed; trying again in %s s", IDLE_POLL_S)
 
     def _scan(self) -> None:
         """Take in runs that appeared, drop those that went."""

@@ -67,7 +67,7 @@ class Scheduler:
             try:
                 self._check_live()
                 self._launch_next()
-            except SQLAlchemyError:  # a busy or full disk: tried again at the next turn
+            except (OSError, SQLAlchemyError):  # a busy or full disk, no file handle left: tried again at the next turn
                 log.exception("the queue could not be looked at")
             self._wake.wait(CHECK_S)
 

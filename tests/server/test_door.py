@@ -47,7 +47,7 @@ def test_a_foreign_host_is_refused_on_sockets(running_server: RunningServer) -> 
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "null", "http://127.0.0.1:1", "http://localhost.evil.example"]
+    "origin", ["http://evil.example", "null", "http://[", "http://127.0.0.1:1", "http://localhost.evil.example"]
 )
 def test_a_foreign_origin_is_refused(running_server: RunningServer, origin: str) -> None:
     response = running_server.api.post("/runs", json={"preset": "demo"}, headers={"Origin": origin})

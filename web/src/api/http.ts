@@ -87,6 +87,11 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** Whether no server answered at all: the same may succeed later. */
+export function isOutOfReach(error: unknown): boolean {
+  return error instanceof ApiError && error.status === 0;
+}
+
 export function isAbort(error: unknown): boolean {
   return error instanceof DOMException && error.name === "AbortError";
 }

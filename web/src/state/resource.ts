@@ -2,14 +2,16 @@
 
 import { type Signal, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { isAbort, messageOf } from "../api/http";
+import { isAbort, isOutOfReach, messageOf } from "../api/http";
+
+const RETRY_MS = 3000;
 
 export interface Resource<T> {
   data: Signal<T | null>;
   error: Signal<string | null>;
 }
 
-/** Fetches when `key` changes, and again every `everyMs` while the page is looked at. */
+/** Fetches when `key` changes, until the server answers, and again every `everyMs` while the page is looked at. */
 export function useResource<T>(
   fetcher: (signal: AbortSignal) => Promise<T>,
   key: string | number,
@@ -20,15 +22,19 @@ export function useResource<T>(
   useEffect(() => {
     const controller = new AbortController();
     let timer = 0;
+    let isFetched = false;
     const load = async () => {
+      let next = everyMs;
       try {
-        if (!document.hidden || data.peek() === null) data.value = await fetcher(controller.signal);
+        if (!document.hidden || !isFetched) data.value = await fetcher(controller.signal);
+        isFetched = true;
         error.value = null;
       } catch (reason) {
         if (isAbort(reason)) return;
         error.value = messageOf(reason);
+        if (isOutOfReach(reason)) next ??= RETRY_MS;
       }
-      if (everyMs !== undefined && !controller.signal.aborted) timer = window.setTimeout(load, everyMs);
+      if (next !== undefined && !controller.signal.aborted) timer = window.setTimeout(load, next);
     };
     void load();
     return () => {

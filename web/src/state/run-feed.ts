@@ -123,10 +123,13 @@ export class RunFeed implements Follower {
     this.metricsTimer = window.setTimeout(async () => {
       try {
         this.metrics.value = await getMetrics(this.id, this.controller.signal);
-      } catch (error) {
-        if (!isAbort(error)) this.error.value = messageOf(error);
-      } finally {
+        this.error.value = null;
         this.metricsTimer = 0;
+      } catch (error) {
+        this.metricsTimer = 0;
+        if (isAbort(error)) return;
+        this.error.value = messageOf(error);
+        this.refreshMetrics();
       }
     }, METRICS_EVERY_MS);
   }

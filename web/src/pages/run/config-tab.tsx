@@ -6,9 +6,9 @@ import { toast, toastError } from "../../state/toasts";
 import { Button } from "../../ui/button";
 import { Notice } from "../../ui/notice";
 
-/** The configuration the run was created with, every default filled in. */
+/** The configuration of the newest attempt, every default filled in. */
 export function ConfigTab({ run }: { run: Run }) {
-  const { data, error } = useResource((signal) => getConfig(run.id, signal), run.id);
+  const { data, error } = useResource((signal) => getConfig(run.id, signal), `${run.id}/${run.attempt}`);
   if (error.value !== null) return <Notice tone="error">{error.value}</Notice>;
   if (data.value === null) return <p class="muted">Loading configuration …</p>;
   const text = toYaml(data.value);

@@ -58,13 +58,15 @@ function useLog(id: string, live: boolean) {
   useEffect(() => {
     const controller = new AbortController();
     let timer = 0;
+    let isFetched = false;
     const load = async () => {
       try {
-        if (!document.hidden || end.current === undefined) {
+        if (!document.hidden || !isFetched) {
           const query = end.current === undefined ? { tail: TAIL_LINES } : { after: end.current };
           const page = await getLogs(id, query, controller.signal);
           end.current = page.end;
           if (page.text !== "") text.value = (text.value + page.text).slice(-KEPT_CHARS);
+          isFetched = true;
           error.value = null;
         }
       } catch (reason) {
