@@ -11,7 +11,7 @@ def main() -> None:
     """Serve, or say in one line why not."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        serve(Settings())
+        serve(Settings.read())
     except XoronError as error:
         raise SystemExit(f"xoron: {error}") from error
 

@@ -20,6 +20,7 @@ import server.system.routes
 from server import errors, openapi
 from server.auth.door import Door
 from server.auth.limits import BodyLimit
+from server.db import check_url
 from server.errors import ServeError
 from server.runs.launchers.local import launch as launch_locally
 from server.runs.scheduler import Launch
@@ -100,6 +101,7 @@ def serve(settings: Settings, *, launch: Launch = launch_locally) -> None:
     app = create_app(settings, launch=launch)
     home = Home(settings.home)
     home.prepare()
+    check_url(settings.index_url)
     ServerLock(home).release()  # asked here for a clear answer; the lifespan takes it
     listener = _listen(settings)
     port = listener.getsockname()[1]

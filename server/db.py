@@ -22,10 +22,10 @@ from sqlalchemy import (
     create_engine,
     event,
     inspect,
-    make_url,
     select,
 )
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from server.errors import ServeError
@@ -134,11 +134,10 @@ def open_database(url: str) -> Database:
 
     Raises: ServeError when there is no way to.
     """
-    parsed = make_url(url)
-    is_sqlite = parsed.get_backend_name() == "sqlite"
-    if is_sqlite and parsed.database:
-        _remove_unless_sound(Path(parsed.database))
-    engine = create_engine(parsed, pool_size=8, max_overflow=56)
+    engine = _engine(url)
+    is_sqlite = engine.dialect.name == "sqlite"
+    if is_sqlite and engine.url.database:
+        _remove_unless_sound(Path(engine.url.database))
     if is_sqlite:
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin)
@@ -152,6 +151,25 @@ def open_database(url: str) -> Database:
         if connection.scalar(select(meta.c.version)) is None:
             connection.execute(meta.insert().values(version=SCHEMA_VERSION))
     return Database(engine)
+
+
+def check_url(url: str) -> None:
+    """Let pass the address of an index that can be opened here, as far as can be told without opening it.
+
+    Raises: ServeError.
+    """
+    _engine(url).dispose()
+
+
+def _engine(url: str) -> Engine:
+    try:
+        return create_engine(url, pool_size=8, max_overflow=56)
+    except ArgumentError as error:
+        raise ServeError(
+            f"XORON_DATABASE_URL is no address of a database, like sqlite:////path/of/a/file: {error}"
+        ) from error
+    except ImportError as error:
+        raise ServeError(f"XORON_DATABASE_URL needs a driver that is not installed ({error}); install it") from error
 
 
 def _set_up_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

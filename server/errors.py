@@ -52,6 +52,11 @@ class ProblemResponse(JSONResponse):
 
     media_type = "application/problem+json"
 
+    def render(self, content: Any) -> bytes:
+        """As JSON; half a character that was sent, and UTF-8 has no form for, stays the escape that it was."""
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "backslashreplace")
+
 
 def problem(
     status: int, detail: str, errors: list[ProblemField] | None = None, headers: dict[str, str] | None = None

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
 from server.errors import NotFoundError
+from server.files import is_file
 
 STATIC = Path(__file__).parent / "static"
 NOT_BUILT = (
@@ -25,7 +26,7 @@ def show_page(path: str) -> Response:
         return PlainTextResponse(NOT_BUILT, status_code=503)
     if path and "\0" not in path:
         file = (STATIC / path).resolve()
-        if file.is_relative_to(STATIC.resolve()) and file.is_file():
+        if file.is_relative_to(STATIC.resolve()) and is_file(file):
             is_hashed = path.startswith("assets/")
             cache = "public, max-age=31536000, immutable" if is_hashed else "no-cache"
             return FileResponse(file, headers={"Cache-Control": cache})

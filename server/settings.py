@@ -1,10 +1,12 @@
 """What the environment (prefix `XORON_`) or the command line says about this server."""
 
 from pathlib import Path
+from typing import Any, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from server.errors import ServeError
 from xoron_core.contract.home import Home
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -30,6 +32,21 @@ class Settings(BaseSettings):
     """Runs that may be live at the same time; the others wait in the queue."""
     allowed_hosts: str = ""
     """Further names, separated by commas, by which browsers may call this server (a proxy's name, say)."""
+
+    @classmethod
+    def read(cls, **given: Any) -> Self:
+        """What the environment says, with what is `given` laid over it.
+
+        Raises: ServeError naming every setting at fault.
+        """
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            faults = [
+                f"XORON_{str(one['loc'][0]).upper()} is {one['input']!r}: {one['msg'].lower()}"
+                for one in error.errors()
+            ]
+            raise ServeError("; ".join(faults)) from error
 
     @field_validator("token")
     @classmethod

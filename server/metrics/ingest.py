@@ -15,7 +15,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from server.errors import NotFoundError
 from server.metrics.follower import Follower
 from server.runs.index import RunIndex
-from xoron_core.contract.errors import XoronError
 from xoron_core.contract.run_directory import RunDirectory
 from xoron_core.contract.segments import LIVE_NAME
 from xoron_core.contract.states import ENDED, LIVE
@@ -64,6 +63,7 @@ class Ingest:
         self._requests: queue.SimpleQueue[tuple[str, Future[None] | None]] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._next_scan = 0.0
+        self._has_scanned = False
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
     def start(self) -> None:
@@ -104,8 +104,9 @@ class Ingest:
             if now >= self._next_scan:
                 self._scan_guarded()
                 self._next_scan = now + IDLE_POLL_S
-            progress = [self._guarded(run_id) for run_id, one in list(self._followed.items()) if one.due <= now]
-            if all(one.has_been_current for one in self._followed.values()):
+            due = [run_id for run_id, one in self._followed.items() if one.due <= now]
+            progress = [self._guarded(run_id, self._poll) for run_id in due]
+            if self._has_scanned and all(one.has_been_current for one in self._followed.values()):
                 self.has_caught_up.set()
             self._serve(0 if any(progress) else POLL_S)
         for one in self._followed.values():
@@ -131,17 +132,18 @@ class Ingest:
             one = self._followed.get(request)
             if one is not None:
                 one.is_live, one.due, one.settle_due = True, 0.0, 0.0
-                while done is not None and self._guarded(request) and not self._stop.is_set():
+                while done is not None and self._guarded(request, self._poll) and not self._stop.is_set():
                     pass
                 if done is not None and one.follower.pending:
-                    self._commit(request, one)
+                    self._guarded(request, self._commit)
         if done is not None:
             done.set_result(None)
 
     def _scan_guarded(self) -> None:
         try:
             self._scan()
-        except (OSError, SQLAlchemyError, XoronError):  # a full disk, say: this thread goes on, the next look is soon
+            self._has_scanned = True
+        except Exception:  # boundary: a full disk, say; this thread goes on, the next look is soon
             log.exception("looking for runs failed; trying again in %s s", IDLE_POLL_S)
 
     def _scan(self) -> None:
@@ -168,19 +170,21 @@ class Ingest:
             row = self._index.refresh(run.id)
         except NotFoundError:
             return
-        except XoronError as error:
-            log.warning("run %s is left out: %s", run.id, error)
+        except (OSError, SQLAlchemyError):  # nothing is wrong with the run: it is tried again
+            raise
+        except Exception as error:  # noqa: BLE001 -- boundary: a run that nobody can read must not hide the others
+            log.warning("run %s is left out: %s: %s", run.id, type(error).__name__, error)
             self._bad[run.id] = run.run_file.stat().st_mtime
             return
         self._followed[run.id] = _Followed(Follower(self._index, run, row))
 
-    def _guarded(self, run_id: str) -> bool:
+    def _guarded(self, run_id: str, work: Callable[[str, _Followed], bool]) -> bool:
         one = self._followed.get(run_id)
         if one is None:
             return False
         try:
-            return self._poll(run_id, one)
-        except (OSError, SQLAlchemyError, XoronError):  # one run's trouble: the others go on, this one is tried again
+            return work(run_id, one)
+        except Exception:  # boundary: one run's trouble; the others go on, this one is tried again
             log.exception("following %s failed; trying again in %s s", run_id, RETRY_S)
             self._reopen(run_id, one)
             return False
@@ -214,10 +218,11 @@ class Ingest:
             one.due = now + (POLL_S if one.is_live else IDLE_POLL_S)
         return has_read
 
-    def _commit(self, run_id: str, one: _Followed) -> None:
+    def _commit(self, run_id: str, one: _Followed) -> bool:
         records = one.follower.commit()
         for tell in self._listeners.on_events:
             tell(run_id, records)
+        return True
 
     def _settle(self, run_id: str, one: _Followed) -> None:
         """Nothing new: a run that is at rest and whose processes are gone is looked at rarely from here on."""

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from server.runs import store
 from server.runs.attempts import newest_config
 from server.runs.logs import read_log
+from server.runs.plausible import MAX_INTEGER
 from server.runs.view import view
 from server.services import Services, services
 from server.stream.replay import Replay
@@ -129,7 +130,7 @@ def show_config(run_id: str, opened: Opened) -> dict[str, Any]:
 def list_events(
     run_id: str,
     opened: Opened,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=MAX_INTEGER)] = 0,
     kinds: Annotated[str | None, Query(description="Separated by commas; none: all.")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> EventPage:
@@ -155,7 +156,7 @@ def list_events(
 def read_logs(
     run_id: str,
     opened: Opened,
-    after: Annotated[int | None, Query(ge=0, description="Byte to begin at.")] = None,
+    after: Annotated[int | None, Query(ge=0, le=MAX_INTEGER, description="Byte to begin at.")] = None,
     tail: Annotated[int, Query(ge=1, le=5000, description="Last lines, where `after` is not given.")] = 200,
 ) -> LogPage:
     """What the trainer printed."""

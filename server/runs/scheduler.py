@@ -5,8 +5,6 @@ import subprocess
 import threading
 from collections.abc import Callable
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from server.errors import NotFoundError
 from server.runs import store
 from server.runs.attempts import begin_attempt
@@ -67,7 +65,7 @@ class Scheduler:
             try:
                 self._check_live()
                 self._launch_next()
-            except (OSError, SQLAlchemyError):  # a busy or full disk, no file handle left: tried again at the next turn
+            except Exception:  # boundary: a busy or full disk, say; tried again at the next turn
                 log.exception("the queue could not be looked at")
             self._wake.wait(CHECK_S)
 
@@ -79,8 +77,8 @@ class Scheduler:
                 self._index.refresh(run_id)
             except NotFoundError:
                 continue
-            except XoronError as error:
-                log.warning("run %s cannot be looked at: %s", run_id, error)
+            except Exception as error:  # noqa: BLE001 -- boundary: one run's trouble must not keep the others from starting
+                log.warning("run %s cannot be looked at: %s: %s", run_id, type(error).__name__, error)
 
     def _launch_next(self) -> None:
         while not self._stop.is_set():

@@ -12,7 +12,7 @@ from server.metrics.ingest import Ingest, has_processes
 from server.runs import store
 from server.runs.attempts import resumed_config
 from server.runs.index import RunIndex
-from server.runs.plausible import check_plain, check_tags
+from server.runs.plausible import check_integer, check_name, check_plain, check_tags
 from server.runs.store import RunRow
 from xoron_core.contract.api import CreateRun, PatchRun, ResumeRun, RunCommand, StopRun
 from xoron_core.contract.commands import CommandKind
@@ -43,6 +43,8 @@ class RunService:
         """
         check_plain(body.config)
         check_tags(body.tags)
+        if body.name is not None:
+            check_name(body.name)
         config = resolve(body.preset, body.config)
         check_sources(config)
         return config
@@ -58,7 +60,7 @@ class RunService:
             if idempotency_key is not None:
                 stored_key = f"{idempotency_key}#{_digest(body)}"
                 with self._index.database.read() as connection:
-                    known = store.by_key(connection, f"{idempotency_key}#")
+                    known = store.by_key(connection, idempotency_key)
                 if known is not None and known.record.idempotency_key == stored_key:
                     return known, False
                 if known is not None:
@@ -77,6 +79,10 @@ class RunService:
         """Rename, tag or reorder a run."""
         if body.tags is not None:
             check_tags(body.tags)
+        if body.name is not None:
+            check_name(body.name)
+        if body.priority is not None:
+            check_integer("priority", body.priority)
         with self.lock:
             run = self._index.directory(run_id)
             record = run.record()

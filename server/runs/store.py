@@ -53,11 +53,11 @@ def get(connection: Connection, run_id: str) -> RunRow | None:
     return None if row is None else _row(row)
 
 
-def by_key(connection: Connection, prefix: str) -> RunRow | None:
-    """The run whose idempotency key begins so."""
-    statement = select(db.runs).where(db.runs.c.idempotency_key.startswith(prefix, autoescape=True)).limit(1)
-    row = connection.execute(statement).one_or_none()
-    return None if row is None else _row(row)
+def by_key(connection: Connection, key: str) -> RunRow | None:
+    """The run that was created under an idempotency key; it is stored as `KEY#DIGEST`, and a key may hold `#`, too."""
+    statement = select(db.runs).where(db.runs.c.idempotency_key.startswith(f"{key}#", autoescape=True))
+    rows = connection.execute(statement)
+    return next((_row(row) for row in rows if row.idempotency_key.rpartition("#")[0] == key), None)
 
 
 def ids(connection: Connection) -> list[str]:

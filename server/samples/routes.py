@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse
 
 from server.errors import NotFoundError
+from server.files import is_file
 from server.samples import store
 from server.services import Services, services
 from xoron_core.contract.api import Sample, SamplePage
@@ -50,7 +51,7 @@ def show_sample(run_id: str, path: str, opened: Opened) -> FileResponse:
         file = run.inside(f"samples/{path}")
     except (RunDirectoryError, ValueError) as error:  # ValueError: a NUL byte in the name
         raise missing from error
-    if not file.is_relative_to(run.samples.resolve()) or not file.is_file():
+    if not file.is_relative_to(run.samples.resolve()) or not is_file(file):
         raise missing
     return FileResponse(
         file,

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, WebSocket, WebSocketDisconnect
 from pydantic import Field, ValidationError
 
 from server.errors import NotFoundError, problem
+from server.runs.plausible import MAX_INTEGER
 from server.services import Services, services
 from server.stream.client import StreamClient
 from xoron_core.contract.api import ApiModel, RemovedFrame
@@ -20,7 +21,7 @@ class Subscribe(ApiModel):
     """Which run, and from where on."""
 
     run: str
-    after: int = Field(default=0, ge=0)
+    after: int = Field(default=0, ge=0, le=MAX_INTEGER)
 
 
 class ClientMessage(ApiModel):
@@ -31,7 +32,9 @@ class ClientMessage(ApiModel):
 
 
 @router.websocket("/runs/{run_id}/stream")
-async def stream_run(websocket: WebSocket, run_id: str, opened: Opened, after: Annotated[int, Query(ge=0)] = 0) -> None:
+async def stream_run(
+    websocket: WebSocket, run_id: str, opened: Opened, after: Annotated[int, Query(ge=0, le=MAX_INTEGER)] = 0
+) -> None:
     """One run's events: what is on disk after `after`, then what comes, until it has ended."""
     try:
         run = opened.index.directory(run_id)

@@ -125,6 +125,7 @@ def test_the_configured_name_is_let_in(start_server: StartServer) -> None:
         "link.txt",
         "%2fetc%2fpasswd",
         "%00",
+        "a" * 300,
     ],
 )
 def test_samples_cannot_lead_out_of_their_folder(running_server: RunningServer, path: str, tmp_path: Path) -> None:
@@ -148,6 +149,23 @@ def test_run_ids_cannot_lead_anywhere(running_server: RunningServer, run_id: str
         raw = f"/api/v1/runs/{run_id}{path}".encode()
         url = httpx.URL(f"http://127.0.0.1:{running_server.port}").copy_with(raw_path=raw)
         assert running_server.root.get(url).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../app.py",
+        "/%2e%2e/app.py",
+        "/..%2fapp.py",
+        "//etc/hostname.txt",
+        "/index.html%00",
+        f"/{'a' * 300}.js",
+        f"/{'a/' * 2000}b.js",
+    ],
+)
+def test_pages_cannot_lead_out_of_their_folder(running_server: RunningServer, path: str) -> None:
+    url = httpx.URL(f"http://127.0.0.1:{running_server.port}").copy_with(raw_path=path.encode())
+    assert running_server.root.get(url).status_code == 404
 
 
 def test_pages_carry_strict_headers(running_server: RunningServer) -> None:

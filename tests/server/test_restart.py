@@ -1,6 +1,7 @@
 """The server goes, the runs stay: restart, lost index, damaged index, two servers, refusals at the start."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -154,6 +155,18 @@ def test_a_dead_keeper_is_noticed_within_a_second(tmp_path: Path) -> None:
         assert server.wait_state(run_id, "running")["attempt"] == 2
 
 
+def test_a_home_that_fails_for_a_moment_is_followed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with server_in_thread(tmp_path / "home") as server:
+        away = server.home.runs.rename(tmp_path / "away")
+        server.home.runs.write_text("not a folder")
+        wait_for(lambda: "looking for runs failed" in caplog.text)
+        server.home.runs.unlink()
+        away.rename(server.home.runs)
+        assert server.root.get("/readyz").status_code == 200
+        with ScriptedRun(server.home) as run:
+            server.wait_state(run.id, "running")
+
+
 def test_a_second_server_on_a_home_is_refused(tmp_path: Path) -> None:
     with server_in_thread(tmp_path / "home"), pytest.raises(RunDirectoryError, match="served already") as refusal:
         serve(Settings(home=tmp_path / "home", port=0))
@@ -181,6 +194,25 @@ def test_a_refusal_is_one_line_for_a_person(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("xoron: host 0.0.0.0 can be reached by other machines: set XORON_TOKEN")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("XORON_PORT", "abc", "XORON_PORT is 'abc': input should be a valid integer"),
+        ("XORON_MAX_RUNS", "0", "XORON_MAX_RUNS is '0': input should be greater than or equal to 1"),
+        ("XORON_DATABASE_URL", "nonsense", "XORON_DATABASE_URL is no address of a database"),
+        ("XORON_DATABASE_URL", "nosuch://x", "XORON_DATABASE_URL is no address of a database"),
+        ("XORON_DATABASE_URL", "sqlite+nosuch://x", "XORON_DATABASE_URL is no address of a database"),
+    ],
+)
+def test_a_setting_at_fault_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv("XORON_PORT", "0")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ServeError, match=re.escape(message)):
+        serve(Settings.read(home=tmp_path / "home"))
 
 
 def test_the_real_command_serves_and_ends_on_sigterm(tmp_path: Path) -> None:

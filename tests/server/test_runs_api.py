@@ -1,6 +1,7 @@
 """Creating, listing, changing, removing runs; what is refused, and how."""
 
 import concurrent.futures
+import json
 from typing import Any
 
 import pytest
@@ -89,6 +90,41 @@ def test_a_number_that_is_not_finite_is_refused(running_server: RunningServer) -
     assert response.json()["errors"][0]["field"] == "training.learning_rate"
 
 
+@pytest.mark.parametrize("name", ["  ", "two\nlines", "\0", "\ud800"])
+def test_a_name_that_cannot_be_shown_is_refused(running_server: RunningServer, name: str) -> None:
+    content = json.dumps({"preset": "demo", "name": name})
+    response = running_server.api.post("/runs", content=content, headers={"Content-Type": "application/json"})
+    assert response.status_code == 422
+    assert [one["field"] for one in response.json()["errors"]] == ["name"]
+    assert list(running_server.home.runs.iterdir()) == []
+
+
+def test_what_no_file_or_database_holds_is_refused(running_server: RunningServer) -> None:
+    huge = 10**30
+    for config, field in (({"training": {"max_steps": huge}}, "training.max_steps"), ({"x": "\ud800"}, "x")):
+        content = json.dumps({"preset": "demo", "config": config})
+        response = running_server.api.post("/runs", content=content, headers={"Content-Type": "application/json"})
+        assert response.status_code == 422
+        assert [one["field"] for one in response.json()["errors"]] == [field]
+    with ScriptedRun(running_server.home) as run:
+        running_server.wait_state(run.id, "running")
+        assert running_server.api.patch(f"/runs/{run.id}", json={"priority": huge}).status_code == 422
+        assert running_server.api.get(f"/runs/{run.id}/events", params={"after": huge}).status_code == 422
+        assert running_server.show(run.id)["priority"] == 0
+
+
+def test_a_run_that_cannot_be_read_does_not_stop_the_others(start_server: StartServer) -> None:
+    server = start_server(max_runs=2)
+    with ScriptedRun(server.home) as known:
+        server.wait_state(known.id, "running")
+        strange = make_run(server.home.runs)
+        for run in (known.directory, strange):
+            run.write_record(run.record().model_copy(update={"priority": 10**30}))
+        run_id = server.create({"training": {"max_steps": 2}})["id"]
+        server.wait_state(run_id, "completed")
+        assert server.root.get("/readyz").status_code == 200
+
+
 def test_a_missing_corpus_is_refused_before_the_start(running_server: RunningServer) -> None:
     source = {"name": "mine", "category": "conversation", "path": "/nowhere/at/all"}
     pictures = {"name": "pictures", "category": "image_generation", "path": "demo:pictures"}
@@ -142,6 +178,14 @@ def test_the_same_key_gives_the_same_run(running_server: RunningServer) -> None:
     other = running_server.api.post("/runs", json={**body, "name": "twice"}, headers=headers)
     assert other.status_code == 409
     assert responses[0].json()["id"] in other.json()["detail"]
+
+
+def test_a_key_is_not_taken_for_the_beginning_of_another(running_server: RunningServer) -> None:
+    for name, key in (("first", "k#1"), ("second", "k")):
+        response = running_server.api.post(
+            "/runs", json={"preset": "demo", "name": name}, headers={"Idempotency-Key": key}
+        )
+        assert response.status_code == 201
 
 
 def test_lists_are_paged_and_filtered(start_server: StartServer) -> None:

@@ -26,7 +26,7 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # the demo's own requests are no news
     given = {"host": host, "port": port, "home": home}
-    settings = Settings(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+    settings = Settings.read(**{key: value for key, value in given.items() if value is not None})
     if demo:
         if settings.port == 0:
             settings = settings.model_copy(update={"port": _free_port(settings.host)})
