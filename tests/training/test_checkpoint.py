@@ -1,5 +1,9 @@
 """Checkpoints: whole or refused."""
 
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from xoron_core.training.checkpoint import (
     complete_checkpoints,
     read_checkpoint,
     retire_checkpoints,
+    set_aside_later,
     write_checkpoint,
 )
 
@@ -74,7 +79,52 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
     (tmp_path / ".step-00000006.partial").mkdir()
     retired = retire_checkpoints(tmp_path, keep_last=2)
     assert [path.name for path in retired] == ["step-00000001", "step-00000002", "step-00000003"]
-    assert [path.name for path in complete_checkpoints(tmp_path)] == ["step-00000004", "step-00000005"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000004", "step-00000005"]
+
+
+def test_checkpoints_of_a_course_that_was_left_are_not_the_newest_and_go_with_the_next(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        write_checkpoint(tmp_path / f"step-{step:08d}", content(step))
+    assert [path.name for path in set_aside_later(tmp_path / "step-00000002")] == ["step-00000003", "step-00000004"]
+    assert [path.name for path in complete_checkpoints(tmp_path)] == ["step-00000001", "step-00000002"]
+    write_checkpoint(tmp_path / "step-00000003", content(33))
+    retire_checkpoints(tmp_path, keep_last=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+    assert read_checkpoint(tmp_path / "step-00000003").state == {"trainer": {"step": 33}}
+
+
+@contextmanager
+def files_limited_to(num_bytes: int) -> Iterator[None]:
+    """Writing more to one file fails, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+
+
+def test_a_disk_that_fills_up_leaves_the_old_checkpoint_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "step-00000001"
+    write_checkpoint(target, content(1))
+    with files_limited_to(64), pytest.raises(CheckpointError, match="cannot write"):
+        write_checkpoint(target, content(2))
+    assert read_checkpoint(target).state == {"trainer": {"step": 1}}
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_tensors_that_share_memory_are_written_each_by_itself(tmp_path: Path) -> None:
+    table = torch.arange(4.0)
+    shared = CheckpointContent({"optimizer": {"a/table": table, "b/table": table, "c/part": table[2:]}}, {}, "")
+    write_checkpoint(tmp_path / "step-00000001", shared)
+    read = read_checkpoint(tmp_path / "step-00000001").tensors["optimizer"]
+    assert {key: tensor.tolist() for key, tensor in read.items()} == {
+        "a/table": [0.0, 1.0, 2.0, 3.0],
+        "b/table": [0.0, 1.0, 2.0, 3.0],
+        "c/part": [2.0, 3.0],
+    }
 
 
 def test_writing_over_a_checkpoint_replaces_it(tmp_path: Path) -> None:

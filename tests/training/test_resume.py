@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.runs import events
 from support.tiny import tiny_config, tiny_corpus
 
 from xoron_core.contract import clock
@@ -16,7 +17,7 @@ from xoron_core.contract.exit_codes import ExitCode
 from xoron_core.contract.run_directory import AttemptRecord, RunDirectory, new_record
 from xoron_core.contract.writer import EventWriter
 from xoron_core.training.build import build_trainer
-from xoron_core.training.checkpoint import read_checkpoint
+from xoron_core.training.checkpoint import complete_checkpoints, read_checkpoint
 from xoron_core.training.control import Control, EndRequest
 from xoron_core.training.hooks import Hook, standard_hooks
 from xoron_core.training.process import run_attempt
@@ -148,3 +149,15 @@ def test_what_a_stop_broke_off_is_made_up_for(corpus: Path, tmp_path: Path) -> N
     assert losses(run, 2)[5].keys() >= EVALUATED
     assert (run.sample_dir(5) / "index.json").exists()
     assert not read_checkpoint(run.checkpoint_dir(STEPS)).state["trainer"]["owes_evaluation"]
+
+
+def test_after_going_back_the_newest_checkpoint_is_of_the_new_course(corpus: Path, tmp_path: Path) -> None:
+    config = tiny_config(corpus, {"checkpoint": {"keep_last": 3}}, max_steps=6, save_steps=2)
+    run = new_run(tmp_path, config)
+    assert train(run, config, 1) == ExitCode.COMPLETED
+    assert [path.name[-1] for path in complete_checkpoints(run.checkpoints)] == ["2", "4", "6"]
+    shorter = config.model_copy(update={"training": config.training.model_copy(update={"max_steps": 3})})
+    assert train(run, shorter, 2, "checkpoints/step-00000002") == ExitCode.COMPLETED
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["step-00000002", "step-00000003"]
+    told = [event["message"] for event in events(run) if event["kind"] == "log"]
+    assert told == ["training goes on from step 2; the next checkpoint takes the place of step-00000004, step-00000006"]

@@ -1,8 +1,9 @@
 """Checkpoints: whole or not there at all, told by hashes, free of pickles.
 
-A folder `step-<8 digits>/` holds `model.safetensors`, `optimizer.safetensors`, `state.json` (counters, data position,
-schedule, what of the optimizer is not a tensor), `config.yaml`, and `manifest.json`, written last: sizes and SHA-256 of
-the others. It is made under a temporary name, fsynced, and renamed.
+A folder `step-<8 digits>/` holds `model.safetensors`, `optimizer.safetensors`, `rng.safetensors`, `state.json`
+(counters, data position, schedule, what of the optimizer is not a tensor), `config.yaml`, and `manifest.json`, written
+last: sizes and SHA-256 of the others. It is made under a temporary name, fsynced, and renamed; names with a dot in
+front are of folders that are being made or removed.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -34,7 +36,7 @@ class CheckpointContent:
 
 
 def write_checkpoint(target: Path, content: CheckpointContent) -> int:
-    """Write a checkpoint at `target`; the bytes it takes. One that stands there already is replaced at the last moment.
+    """Write a checkpoint at `target`; the bytes it takes. One that stands there already is set aside when it is whole.
 
     Raises: CheckpointError when the disk refuses; nothing is left behind then.
     """
@@ -43,8 +45,7 @@ def write_checkpoint(target: Path, content: CheckpointContent) -> int:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         for name, tensors in content.tensors.items():
-            plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-            save_file(plain, temporary / f"{name}.safetensors")
+            save_file(_separate(tensors), temporary / f"{name}.safetensors")
         (temporary / "state.json").write_text(json.dumps(content.state, indent=1), encoding="utf-8")
         (temporary / "config.yaml").write_text(content.config_yaml, encoding="utf-8")
         files = {path.name: _fingerprint(path) for path in sorted(temporary.iterdir())}
@@ -54,12 +55,12 @@ def write_checkpoint(target: Path, content: CheckpointContent) -> int:
             _fsync(path)
         fsync_directory(temporary)
         if target.exists():
-            shutil.rmtree(target)
+            _set_aside(target)
         temporary.rename(target)
         fsync_directory(target.parent)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the library has an error of its own for a full disk
         shutil.rmtree(temporary, ignore_errors=True)
-        raise CheckpointError(f"cannot write {target}: {error.strerror or error}") from error
+        raise CheckpointError(f"cannot write {target}: {error}") from error
     return sum(int(entry["size"]) for entry in files.values())
 
 
@@ -98,14 +99,46 @@ def complete_checkpoints(directory: Path) -> list[Path]:
     return sorted(path for path in directory.glob("step-*") if (path / MANIFEST).is_file())
 
 
+def set_aside_later(checkpoint: Path) -> list[Path]:
+    """Hide the checkpoints of later steps than this one's, which need not exist; those hidden.
+
+    They are of a course that was left when training went back to this step: neither the newest, nor to be kept in the
+    place of new ones. `retire_checkpoints` removes them when the new course has one of its own.
+    """
+    later = [path for path in complete_checkpoints(checkpoint.parent) if path.name > checkpoint.name]
+    for path in later:
+        _set_aside(path)
+    return later
+
+
 def retire_checkpoints(directory: Path, keep_last: int) -> list[Path]:
-    """Remove all but the newest `keep_last`; those removed."""
+    """Remove all but the newest `keep_last`, and what was set aside or left half made; those retired."""
     retired = complete_checkpoints(directory)[:-keep_last]
     for path in retired:
-        hidden = path.with_name(f".{path.name}.retired")
-        path.rename(hidden)  # never half a checkpoint under its own name
+        _set_aside(path)
+    for hidden in directory.glob(".step-*"):
         shutil.rmtree(hidden)
     return retired
+
+
+def _set_aside(path: Path) -> None:
+    """Take a checkpoint's name away: never half a checkpoint under its own name."""
+    hidden = path.with_name(f".{path.name}.retired")
+    if hidden.exists():
+        shutil.rmtree(hidden)
+    path.rename(hidden)
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, none sharing memory with another: 8-bit optimizers share their tables, files cannot."""
+    found: dict[str, Tensor] = {}
+    addresses: set[int] = set()
+    for key, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        address = plain.untyped_storage().data_ptr()
+        found[key] = plain.clone() if address in addresses else plain
+        addresses.add(address)
+    return found
 
 
 def _fingerprint(path: Path) -> dict[str, int | str]:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 from xoron_core.contract.commands import CommandKind
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.errors import CheckpointError
-from xoron_core.contract.events import AlertEvent, CheckpointEvent, CommandEvent, PhaseEvent, StateEvent
+from xoron_core.contract.events import AlertEvent, CheckpointEvent, CommandEvent, LogEvent, PhaseEvent, StateEvent
 from xoron_core.contract.files import model_to_yaml
 from xoron_core.contract.run_directory import RunDirectory
 from xoron_core.contract.states import RunState
-from xoron_core.training.checkpoint import retire_checkpoints, write_checkpoint
+from xoron_core.training.checkpoint import retire_checkpoints, set_aside_later, write_checkpoint
 from xoron_core.training.control import EventSink
 from xoron_core.training.hooks.base import Hook
 from xoron_core.training.metrics import now
@@ -37,28 +37,22 @@ class CheckpointHook(Hook):
         self._last_step = -1
 
     def before_training(self, trainer: XoronTrainer) -> None:
-        """A step that was restored needs no second checkpoint."""
+        """A step that was restored needs no second checkpoint; those of later steps are of a course that was left."""
+        step = trainer.global_step
         if trainer.receipt is not None:
-            self._last_step = trainer.global_step
+            self._last_step = step
+        if later := ", ".join(path.name for path in set_aside_later(self.run.checkpoint_dir(step))):
+            message = f"training goes on from step {step}; the next checkpoint takes the place of {later}"
+            self.events.append(LogEvent(level="info", message=message))
 
     def after_step(self, trainer: XoronTrainer) -> None:
         """Write one when it is due or asked for."""
         every = trainer.config.save_steps
-        requests = trainer.control.checkpoint_requests
-        if requests:
+        if trainer.control.checkpoint_requests:
             self._try(trainer, "requested")
         elif every is not None and trainer.global_step % every == 0:
             self._try(trainer, "periodic")
-        while requests:
-            done = self._last_step == trainer.global_step
-            self.events.append(
-                CommandEvent(
-                    id=requests.pop(0),
-                    command=CommandKind.CHECKPOINT,
-                    status="done" if done else "ignored",
-                    detail=None if done else "the disk refused it",
-                )
-            )
+        self._answer(trainer, "the disk refused it")
 
     def after_training(self, trainer: XoronTrainer, end: EndRequest | None) -> None:
         """Say how training ends and write the last checkpoint."""
@@ -67,7 +61,22 @@ class CheckpointHook(Hook):
             self.events.append(StateEvent(state=RunState.PAUSING if pausing else RunState.STOPPING, reason=end.reason))
         if (end is None or end.save) and trainer.global_step > 0:
             self.write(trainer, "final" if end is None else "ending")
+        self._answer(trainer, "the run ended without a checkpoint")
         self.events.append(PhaseEvent(phase="closing"))
+
+    def _answer(self, trainer: XoronTrainer, refusal: str) -> None:
+        """Tell those who asked for a checkpoint whether this step has one."""
+        requests = trainer.control.checkpoint_requests
+        done = self._last_step == trainer.global_step
+        while requests:
+            self.events.append(
+                CommandEvent(
+                    id=requests.pop(0),
+                    command=CommandKind.CHECKPOINT,
+                    status="done" if done else "ignored",
+                    detail=None if done else refusal,
+                )
+            )
 
     def _try(self, trainer: XoronTrainer, reason: Reason) -> None:
         try:
@@ -92,9 +101,12 @@ class CheckpointHook(Hook):
         target = self.run.checkpoint_dir(step)
         size = write_checkpoint(target, trainer.snapshot().take(model_to_yaml(self.config)))
         self._last_step = step
-        retire_checkpoints(self.run.checkpoints, self.config.checkpoint.keep_last)
         relative = str(target.relative_to(self.run.path))
         self.events.append(CheckpointEvent(step=step, path=relative, reason=reason, bytes=size, seconds=now() - begin))
+        try:
+            retire_checkpoints(self.run.checkpoints, self.config.checkpoint.keep_last)
+        except OSError as error:  # costs room, not the run
+            self.events.append(AlertEvent(level="warning", message=f"old checkpoints cannot be removed: {error}"))
 
     def _check_room(self) -> None:
         free, needed = shutil.disk_usage(self.run.path).free / 2**30, self.config.trouble.min_free_disk_gib
