@@ -13,7 +13,7 @@ from support.runs import begin_attempt, make_run, wait_for
 
 from xoron_core.contract import clock
 from xoron_core.contract.commands import CommandBox, CommandKind
-from xoron_core.contract.errors import ConfigError, RunDirectoryError
+from xoron_core.contract.errors import CommandError, ConfigError, RunDirectoryError
 from xoron_core.contract.files import write_atomic, write_new
 from xoron_core.contract.home import Home, ServerLock
 from xoron_core.contract.presets import resolve
@@ -137,14 +137,27 @@ def test_commands_of_two_processes_all_arrive(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 100
 
 
-def test_a_file_that_is_no_command_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", [b"{}", b'{"kind": "st\xff"}', b'{"id": 1, "time": "", "attempt": 1, "kind": "stop"}']
+)
+def test_a_file_that_is_no_command_is_named(tmp_path: Path, content: bytes) -> None:
     box = CommandBox(tmp_path)
     box.post(CommandKind.STOP, attempt=1, save=False)
-    (tmp_path / "00000002.json").write_text("{}")
+    (tmp_path / "00000002.json").write_bytes(content)
     commands = box.after(0)
     assert next(commands).save is False
-    with pytest.raises(RunDirectoryError, match=r"00000002\.json is not a command"):
+    with pytest.raises(CommandError, match=r"00000002\.json is not a command") as caught:
         next(commands)
+    assert caught.value.id == 2
+    assert list(box.after(2)) == []
+
+
+def test_files_with_other_names_are_no_commands(tmp_path: Path) -> None:
+    box = CommandBox(tmp_path)
+    for name in ("1.json", "000000009.json", "00000003.json.part", "0000000².json"):
+        (tmp_path / name).write_text("{}")
+    assert box.post(CommandKind.STOP, attempt=1).id == 1
+    assert [command.id for command in box.after(0)] == [1]
 
 
 def test_a_process_is_told_from_a_later_one_with_its_pid() -> None:

@@ -1,5 +1,6 @@
 """What the world asks of a running trainer: numbered files, never deleted, acknowledged by events."""
 
+import re
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +24,8 @@ class CommandKind(StrEnum):
 
 ENDING = frozenset({CommandKind.STOP, CommandKind.PAUSE, CommandKind.CANCEL})
 """Commands after which the trainer exits."""
+
+_NAME = re.compile(r"[0-9]{8}\.json")
 
 
 class Command(BaseModel):
@@ -63,11 +66,14 @@ class CommandBox:
         for number in sorted(number for number in self._numbers() if number > last_id):
             path = self.directory / f"{number:08d}.json"
             try:
-                yield Command.model_validate_json(path.read_text(encoding="utf-8"))
+                command = Command.model_validate_json(path.read_bytes())
             except ValidationError as error:
                 raise CommandError(number, f"{path} is not a command: {error}") from error
+            if command.id != number:  # whoever goes on after the last id would meet it again and again
+                raise CommandError(number, f"{path} is not a command: its id is {command.id}, not {number}")
+            yield command
 
     def _numbers(self) -> Iterator[int]:
-        for entry in self.directory.glob("[0-9]*.json"):
-            if entry.stem.isdigit():
+        for entry in self.directory.glob("*.json"):
+            if _NAME.fullmatch(entry.name):
                 yield int(entry.stem)
