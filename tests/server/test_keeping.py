@@ -74,6 +74,19 @@ def test_a_signal_that_the_keeper_did_not_send_is_a_failure() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("xoron_core.contract.errors.ConfigError: data: no file a.b.C", "ConfigError: data: no file a.b.C"),
+        ("torch.OutOfMemoryError: no room", "OutOfMemoryError: no room"),
+        ("ValueError: x.y.Z: 1", "ValueError: x.y.Z: 1"),
+        ("see docs.example.Page for more", "see docs.example.Page for more"),
+    ],
+)
+def test_a_reason_does_not_say_where_its_error_class_lives(line: str, reason: str) -> None:
+    assert decide(TrainerExit(1, None, line), LastState(RunState.RUNNING, 1, TIME), Pressure()).reason == reason
+
+
 def test_there_is_no_way_from_a_final_state() -> None:
     assert shortest_path(RunState.CANCELLED, RunState.STOPPED) is None
 

@@ -1,5 +1,6 @@
 """What a trainer's end means: the end state, its reason, and the states the table wants told on the way there."""
 
+import re
 import signal
 from collections import deque
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ _ASKED_STATES = {
     CommandKind.CANCEL: RunState.CANCELLED,
 }
 _NATURAL_END = {RunState.STOPPING: RunState.STOPPED, RunState.PAUSING: RunState.PAUSED}
+_MODULE = re.compile(r"^(?:[a-z_]\w*\.)+(?=[A-Z]\w*(?:: |$))")
+"""Where an error's class lives, as Python prints it in front of the message; a person need not know."""
 _NEVER_ON_THE_WAY = {RunState.QUEUED, RunState.INTERRUPTED, RunState.FAILED}
 
 
@@ -79,7 +82,7 @@ def _wanted(end: TrainerExit, last: LastState, pressure: Pressure) -> tuple[RunS
         return RunState.FAILED, f"the trainer was killed by {name}{hint}{words}"
     if end.code == ExitCode.ROLLBACK:
         return RunState.FAILED, f"too many steps were not finite; {end.last_line}".rstrip("; ")
-    return RunState.FAILED, end.last_line or f"the trainer exited with status {end.code} and said nothing"
+    return RunState.FAILED, _MODULE.sub("", end.last_line) or f"the trainer exited with status {end.code} and said nothing"
 
 
 def _told(code: int | None) -> RunState | None:
