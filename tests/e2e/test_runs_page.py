@@ -45,10 +45,12 @@ def test_a_run_is_renamed_in_place(running_server: RunningServer, visit: Visit) 
         name.fill("not kept")
         name.press("Escape")
         expect(page.get_by_role("link", name="before")).to_be_visible()
+        expect(page.get_by_role("button", name="Rename before")).to_be_focused()
         page.get_by_role("button", name="Rename before").click()
         name.fill("after")
         name.press("Enter")
         expect(page.get_by_role("link", name="after")).to_be_visible()
+        expect(page.get_by_role("button", name="Rename after")).to_be_focused()
         assert running_server.show(run.id)["name"] == "after"
 
 
@@ -70,6 +72,9 @@ def test_deleting_asks_first_and_works_by_keyboard(running_server: RunningServer
     dialog.get_by_role("button", name="Delete").click()
     expect(page.get_by_text("No runs yet")).to_be_visible()
     assert running_server.api.get(f"/runs/{run.id}").status_code == 404
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("link", name="unwanted")).to_be_visible()
+    assert running_server.show(run.id)["state"] == "stopped"
 
 
 def test_a_server_with_a_token_asks_for_it(start_server: StartServer, visit: Visit) -> None:

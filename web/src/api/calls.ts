@@ -51,6 +51,10 @@ export function actOnRun(id: string, action: Action, attempt: number, signal: Ab
   return request(at(id, `/${action}`), { method: "POST", body: { expected_attempt: attempt }, signal });
 }
 
+/** Takes a deleted run out of the trash. */
+export const restoreRun = (id: string, signal: AbortSignal) =>
+  request<Run>(at(id, "/restore"), { method: "POST", signal });
+
 /** Starts a run again from one of its checkpoints. */
 export const resumeRun = (id: string, checkpoint: string, attempt: number, signal: AbortSignal) =>
   request(at(id, "/resume"), { method: "POST", body: { checkpoint, expected_attempt: attempt }, signal });

@@ -7,6 +7,8 @@ export interface Toast {
   id: number;
   tone: "info" | "error";
   text: string;
+  /** What a click on its button does. */
+  action?: { label: string; run: () => void };
 }
 
 const SHOWN_MS = 6000;
@@ -14,10 +16,10 @@ const SHOWN_MS = 6000;
 export const toasts = signal<Toast[]>([]);
 let nextId = 1;
 
-export function toast(text: string, tone: Toast["tone"] = "info"): void {
+export function toast(text: string, tone: Toast["tone"] = "info", action?: Toast["action"]): void {
   const id = nextId++;
-  toasts.value = [...toasts.value.slice(-3), { id, tone, text }];
-  window.setTimeout(() => dismiss(id), tone === "error" ? 2 * SHOWN_MS : SHOWN_MS);
+  toasts.value = [...toasts.value.slice(-3), { id, tone, text, ...(action && { action }) }];
+  window.setTimeout(() => dismiss(id), tone === "error" || action ? 2 * SHOWN_MS : SHOWN_MS);
 }
 
 /** Says what went wrong; an abort is nobody's news. */

@@ -1,8 +1,9 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { actOnRun } from "../api/calls";
+import { actOnRun, restoreRun } from "../api/calls";
 import type { Run } from "../contract";
 import type { Action } from "../model/states";
+import { putRun } from "../state/runs";
 import { toast, toastError } from "../state/toasts";
 import { Button } from "./button";
 import { Confirm } from "./dialog";
@@ -37,7 +38,7 @@ export const ACTIONS: Record<Action, ActionText> = {
     label: "Delete",
     icon: "delete",
     done: "Deleted",
-    question: "Its curves, samples and checkpoints go with it.",
+    question: "Its folder, with curves, samples and checkpoints, goes to the server's trash.",
   },
 };
 
@@ -99,6 +100,15 @@ export function RunActions({ run, shown, iconsOnly = false, onDeleted }: RunActi
   );
 }
 
+/** Not tied to a component: the one that offered it went with the run. */
+async function restore(run: Run): Promise<void> {
+  try {
+    putRun(await restoreRun(run.id, new AbortController().signal));
+  } catch (error) {
+    toastError(error);
+  }
+}
+
 function useActions(run: Run, onDeleted?: () => void) {
   const busy = useSignal<Action | null>(null);
   const asking = useSignal<Action | null>(null);
@@ -113,7 +123,8 @@ function useActions(run: Run, onDeleted?: () => void) {
     busy.value = action;
     try {
       await actOnRun(run.id, action, run.attempt, request.current.signal);
-      toast(`${run.name}: ${ACTIONS[action].done}`);
+      const undo = { label: "Undo", run: () => void restore(run) };
+      toast(`${run.name}: ${ACTIONS[action].done}`, "info", action === "delete" ? undo : undefined);
       if (action === "delete") onDeleted?.();
     } catch (error) {
       toastError(error);

@@ -11,10 +11,14 @@ import { Button } from "./button";
 export function EditableName({ run, children }: { run: Run; children: ComponentChildren }) {
   const editing = useSignal(false);
   const input = useRef<HTMLInputElement>(null);
+  const text = useRef<HTMLSpanElement>(null);
   const request = useRef<AbortController | null>(null);
+  const byKeyboard = useRef(false); // after Enter and Esc the focus must not be lost with the input
   useEffect(() => () => request.current?.abort(), []);
   useEffect(() => {
     if (editing.value) input.current?.select();
+    else if (byKeyboard.current) text.current?.querySelector("button")?.focus();
+    byKeyboard.current = false;
   }, [editing.value]);
 
   const save = async () => {
@@ -31,13 +35,15 @@ export function EditableName({ run, children }: { run: Run; children: ComponentC
     }
   };
   const onKeyDown = (event: KeyboardEvent) => {
+    if (event.key !== "Enter" && event.key !== "Escape") return;
     if (event.key === "Enter") void save();
-    if (event.key === "Escape") editing.value = false;
+    editing.value = false;
+    byKeyboard.current = true;
   };
 
   if (!editing.value) {
     return (
-      <span class="editable">
+      <span class="editable" ref={text}>
         {children}
         <Button
           kind="quiet"
