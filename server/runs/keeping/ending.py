@@ -82,7 +82,8 @@ def _wanted(end: TrainerExit, last: LastState, pressure: Pressure) -> tuple[RunS
         return RunState.FAILED, f"the trainer was killed by {name}{hint}{words}"
     if end.code == ExitCode.ROLLBACK:
         return RunState.FAILED, f"too many steps were not finite; {end.last_line}".rstrip("; ")
-    return RunState.FAILED, _MODULE.sub("", end.last_line) or f"the trainer exited with status {end.code} and said nothing"
+    reason = _MODULE.sub("", end.last_line)
+    return RunState.FAILED, reason or f"the trainer exited with status {end.code} and said nothing"
 
 
 def _told(code: int | None) -> RunState | None:
