@@ -32,8 +32,8 @@ from server.errors import ServeError
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
-"""Raised with every change of a table below; an index of another version is built anew."""
+SCHEMA_VERSION = 2
+"""Raised with every change of a table below or of what is kept in one; an index of another version is built anew."""
 
 metadata = MetaData()
 

@@ -25,6 +25,7 @@ HEADLINES = tuple(info.metrics[0].name for info in modality_infos().values())
 class Phase(BaseModel):
     """The newest `phase` event."""
 
+    attempt: int
     phase: str
     detail: str | None
     since: str
@@ -103,7 +104,13 @@ class RunFacts(BaseModel):
         if isinstance(event, StateEvent):
             self.state = StateFact(state=event.state, attempt=stamp.attempt, time=stamp.time, reason=event.reason)
         elif isinstance(event, PhaseEvent):
-            self.phase = Phase(phase=event.phase, detail=event.detail, since=stamp.time, deadline=event.deadline)
+            self.phase = Phase(
+                attempt=stamp.attempt,
+                phase=event.phase,
+                detail=event.detail,
+                since=stamp.time,
+                deadline=event.deadline,
+            )
         elif isinstance(event, BadSampleEvent):
             self.bad[event.source] = max(event.count, self.bad.get(event.source, 0))
         elif isinstance(event, ReceiptEvent):

@@ -40,7 +40,7 @@ def view(row: RunRow) -> Run:
     facts, record, state = row.facts, row.record, row.state
     at_rest = state in ENDED or state is RunState.PAUSED
     is_live = state in LIVE
-    phase = facts.phase if is_live else None
+    phase = facts.phase if is_live and facts.phase is not None and facts.phase.attempt == row.attempt else None
     return Run(
         id=record.id,
         name=record.name,
@@ -50,7 +50,7 @@ def view(row: RunRow) -> Run:
         parent=record.parent,
         state=state,
         reason=_reason(state, facts.state),
-        phase=None if phase is None else RunPhase(**phase.model_dump()),
+        phase=None if phase is None else RunPhase(**phase.model_dump(exclude={"attempt"})),
         attempt=row.attempt,
         created_at=record.created_at,
         started_at=facts.started_at,

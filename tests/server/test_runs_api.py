@@ -9,6 +9,7 @@ from support.runs import make_run, wait_for
 from support.scripted_run import ScriptedRun
 from support.serving import RunningServer, StartServer
 
+from xoron_core.contract.events import PhaseEvent
 from xoron_core.contract.states import RunState
 
 
@@ -111,6 +112,16 @@ def test_what_no_file_or_database_holds_is_refused(running_server: RunningServer
         assert running_server.api.patch(f"/runs/{run.id}", json={"priority": huge}).status_code == 422
         assert running_server.api.get(f"/runs/{run.id}/events", params={"after": huge}).status_code == 422
         assert running_server.show(run.id)["priority"] == 0
+
+
+def test_the_phase_of_an_earlier_attempt_is_not_shown(running_server: RunningServer) -> None:
+    with ScriptedRun(running_server.home) as run:
+        running_server.wait_seq(run.id, run.say(PhaseEvent(phase="training")))
+        assert running_server.show(run.id)["phase"]["phase"] == "training"
+        run.say(PhaseEvent(phase="exited"))
+        running_server.wait_seq(run.id, run.end(RunState.STOPPED))
+        run.begin()
+        assert running_server.wait_state(run.id, "running")["phase"] is None
 
 
 def test_a_run_that_cannot_be_read_does_not_stop_the_others(start_server: StartServer) -> None:
