@@ -21,7 +21,7 @@ from xoron_core.training.metrics import MetricWindow
 class EvaluationSet:
     """Held-out rows of every source, spread evenly over its split, prepared once.
 
-    A row that cannot be read is left out and counted in `num_bad`.
+    A row that cannot be read is left out; why stands in `unreadable`.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class EvaluationSet:
         config: EvaluationConfig,
     ) -> None:
         self.modalities = modalities
-        self.num_bad = 0
+        self.unreadable: list[DataError] = []
         self.samples: dict[str, list[Sample]] = {name: [] for name in modalities}
         for source, modality in sources:
             if source.eval_split is not None:
@@ -46,8 +46,9 @@ class EvaluationSet:
                 origin = SampleOrigin(reader.name, index, seed, (repeat, modality.eval_repeats))
                 try:
                     self.samples[modality.name].append(modality.prepare(reader.read(index), origin))
-                except DataError:
-                    self.num_bad += 1
+                except DataError as error:
+                    self.unreadable.append(error)
+                    break
         reader.close()
 
     def batches(self) -> Iterator[Batch]:
@@ -81,11 +82,11 @@ def evaluate(
 ) -> Iterator[dict[str, float] | None]:
     """Yields None after each batch, so that a caller may give up in between, and at last the metrics (`eval/…`)."""
     window = MetricWindow()
-    with torch.inference_mode():
-        for batch in batches:
-            batch = batch.to(device)
+    for batch in batches:
+        batch = batch.to(device)
+        with torch.inference_mode():  # not around the yield: it would hold for the caller, too
             window.add(f"eval/{batch.modality}", model(f"{batch.modality}.evaluate", batch))
-            yield None
+        yield None
     yield with_derived(window.flush(), modalities, "eval/")
 
 

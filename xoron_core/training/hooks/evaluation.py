@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from xoron_core.contract.events import EvalEvent, PhaseEvent
+from xoron_core.contract.events import AlertEvent, EvalEvent, PhaseEvent
 from xoron_core.training.control import EventSink
 from xoron_core.training.evaluation import evaluate
 from xoron_core.training.hooks.base import Hook
@@ -24,8 +25,11 @@ class EvaluationHook(Hook):
         self._epoch = 0
 
     def before_training(self, trainer: XoronTrainer) -> None:
-        """Note where training begins; make up for an evaluation that was broken off."""
+        """Note where training begins; tell what cannot be evaluated; make up for an evaluation that was broken off."""
         self._epoch = trainer.state.epoch
+        if trainer.eval_dataset is not None and (unreadable := trainer.eval_dataset.unreadable):
+            message = f"{len(unreadable)} held-out rows cannot be read and are left out; the first: {unreadable[0]}"
+            self.events.append(AlertEvent(level="warning", message=message))
         if trainer.state.owes_evaluation:
             self.run(trainer)
 
@@ -63,8 +67,8 @@ class EvaluationHook(Hook):
     def _report(self, trainer: XoronTrainer, result: dict[str, float], seconds: float) -> None:
         self._last_step = trainer.global_step
         headline = [value for name, value in result.items() if name.endswith("/loss")]
-        if headline:
-            mean = sum(headline) / len(headline)
+        mean = sum(headline) / len(headline) if headline else math.nan
+        if math.isfinite(mean):
             best = trainer.state.best_loss
             trainer.state.best_loss = mean if best is None else min(best, mean)
         values, _ = split_non_finite(result)

@@ -40,26 +40,40 @@ class SampleHook(Hook):
     def after_step(self, trainer: XoronTrainer) -> None:
         """Make samples when they are due or asked for."""
         every = trainer.config.sample_steps
-        requests = trainer.control.sample_requests
-        if requests or (every is not None and trainer.global_step % every == 0):
+        if trainer.control.sample_requests or (every is not None and trainer.global_step % every == 0):
             self.make(trainer)
-        while requests:
-            self.events.append(CommandEvent(id=requests.pop(0), command=CommandKind.SAMPLE, status="done"))
+        self._answer(trainer, "they could not be made, or the run was asked to end")
 
     def after_training(self, trainer: XoronTrainer, end: EndRequest | None) -> None:
         """Show what the finished model makes."""
         if end is None and trainer.config.sample_steps is not None:
             self.make(trainer)
+        self._answer(trainer, "the run ended first")
+
+    def _answer(self, trainer: XoronTrainer, refusal: str) -> None:
+        """Tell those who asked for samples whether this step has them."""
+        requests = trainer.control.sample_requests
+        done = self._last_step == trainer.global_step
+        while requests:
+            self.events.append(
+                CommandEvent(
+                    id=requests.pop(0),
+                    command=CommandKind.SAMPLE,
+                    status="done" if done else "ignored",
+                    detail=None if done else refusal,
+                )
+            )
 
     def make(self, trainer: XoronTrainer) -> None:
         """The samples of this step, unless they are there already."""
         if trainer.global_step == self._last_step:
             return
-        self._last_step = trainer.global_step
         self.events.append(PhaseEvent(phase="sampling"))
         trainer.model.eval()
         try:
-            trainer.state.owes_samples = not self._make_all(trainer)
+            is_complete = self._make_all(trainer)
+            trainer.state.owes_samples = not is_complete
+            self._last_step = trainer.global_step if is_complete else self._last_step
         except OSError as error:  # a full disk costs samples, not the run
             message = f"no samples at step {trainer.global_step}: {error.strerror or error}"
             self.events.append(AlertEvent(level="error", message=message))
