@@ -1,6 +1,6 @@
 """The plan: which row comes next, a pure function of seed and position.
 
-Modality by weight, source by weight, row by a shuffle that is a function of (seed, source, epoch). Shares are kept by
+Modality by weight, source by weight, row by a shuffle that is a function of (seed, source, round). Shares are kept by
 smooth weighted round-robin, so that any stretch of draws is mixed as asked. An epoch ends when every source is
 exhausted; an exhausted source, or a modality all of whose sources are, is left out until then.
 """

@@ -27,7 +27,7 @@ class Precision:
         model_dtype = next(model.parameters()).dtype
         if device.type != "cuda" or model_dtype != torch.float32:
             return cls(device, None, None)
-        if config.bf16 and torch.cuda.is_bf16_supported():
+        if config.bf16 and torch.cuda.is_bf16_supported(including_emulation=False):
             return cls(device, torch.bfloat16, None)
         if config.fp16 or config.bf16:
             return cls(device, torch.float16, GradScaler("cuda"))
