@@ -52,22 +52,40 @@ class Snapshot:
         )
 
     def restore(self, content: CheckpointContent) -> Receipt:
-        """Put everything back.
+        """Put everything back, except the optimizer's options: a resume may change the configuration.
 
         Raises: CheckpointError when the model or the optimizer is not the one that was saved.
         """
         receipt = Receipt()
+        options = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        base_lrs = list(self.scheduler.base_lrs)
         try:
             self.model.load_state_dict(dict(content.tensors["model"]))
         except RuntimeError as error:
             raise CheckpointError(f"the checkpoint is of another model: {error}") from error
         _restore_optimizer(self.optimizer, _names(self.model), content.tensors["optimizer"], content.state["optimizer"])
         self.scheduler.load_state_dict(content.state["scheduler"])
+        self.scheduler.base_lrs = base_lrs
+        self._keep_options(options, receipt)
         self.state.load_state_dict(content.state["trainer"])
         receipt.restored.extend(["model", "optimizer", "scheduler", "trainer", "data"])
         self._restore_scaler(content.state["scaler"], receipt)
         self._restore_rng(dict(content.tensors["rng"]), receipt)
         return receipt
+
+    def _keep_options(self, options: list[dict[str, Any]], receipt: Receipt) -> None:
+        """Put the configured options back; the learning rate keeps its place in the schedule."""
+        for group, own in zip(self.optimizer.param_groups, options, strict=True):
+            for key, value in own.items():
+                saved = group.get(key)
+                is_same = saved == (list(value) if isinstance(value, tuple) else value)  # JSON has no tuples
+                if key == "lr":
+                    continue
+                if key == "initial_lr" and saved is not None and not is_same:
+                    group["lr"] *= value / saved
+                if not is_same and (name := f"optimizer.{key}") not in receipt.reset:
+                    receipt.reset.append(name)
+                group[key] = value
 
     def _restore_scaler(self, saved: dict[str, Any] | None, receipt: Receipt) -> None:
         if self.scaler is None:
