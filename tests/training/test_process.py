@@ -5,12 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support.runs import events, states, wait_for
-from support.tiny import tiny_config, tiny_corpus
+from support.tiny import tiny_config, tiny_corpus, tiny_overrides
+from torch.amp import GradScaler
 
 from xoron_core.contract import clock
 from xoron_core.contract.commands import CommandKind
@@ -18,6 +21,12 @@ from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.errors import ConfigError, DataError, NonFiniteError
 from xoron_core.contract.exit_codes import ExitCode
 from xoron_core.contract.run_directory import AttemptRecord, RunDirectory, new_record
+from xoron_core.contract.writer import EventWriter
+from xoron_core.data.tokenizer import Tokenizer
+from xoron_core.modalities.registry import enabled_modalities
+from xoron_core.training.build import build_dataset, build_trainer
+from xoron_core.training.control import Control, RunControl
+from xoron_core.training.hooks import standard_hooks
 from xoron_core.training.process import run_attempt
 
 
@@ -99,8 +108,6 @@ def test_a_corpus_that_is_gone_is_refused_before_anything_is_built(corpus: Path,
 
 
 def test_a_gpu_that_is_not_there_is_refused(corpus: Path, tmp_path: Path) -> None:
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     run = begin(tmp_path, tiny_config(corpus, {"resources": {"device": "cuda"}}))
@@ -118,6 +125,77 @@ def test_losses_that_are_no_numbers_end_the_run_with_their_samples(corpus: Path,
     assert all(event["sample_ids"] for event in told)
     nulls = [event for event in of_kind(run, "metrics") if None in event["values"].values()]
     assert {event["step"] for event in nulls} == {event["step"] for event in told}
+
+
+def break_last_row_of_first_epoch(config: RunConfig, corpus: Path) -> None:
+    modalities = enabled_modalities(config, Tokenizer.load("demo"))
+    with closing(build_dataset(config, modalities)) as dataset:
+        batch = next(batch for batch in dataset if batch.ends_epoch)
+    assert len(batch.samples) == 1, "the last micro-batch has other rows; choose another batch size"
+    break_row(corpus, "pictures", batch.samples[0].origin.index, "{torn")
+
+
+def test_an_epoch_whose_last_rows_are_unreadable_ends_all_the_same(tmp_path: Path) -> None:
+    corpus = tiny_corpus(tmp_path / "corpus", num_pictures=9)
+    overrides = {
+        "data": {"max_bad_fraction": 0.5, "sources": [tiny_overrides(corpus)["data"]["sources"][1]]},
+        "modalities": {"text": {"weight": 0.0}},
+    }
+    overrides["data"]["sources"][0]["sample_repeat"] = 1
+    config = tiny_config(corpus, overrides, max_steps=None, num_epochs=1)
+    break_last_row_of_first_epoch(config, corpus)
+    run = begin(tmp_path, config)
+    assert run_attempt(run, 1) == ExitCode.COMPLETED
+    assert [event["step"] for event in of_kind(run, "metrics")] == [1, 2]
+    assert len(of_kind(run, "bad_sample")) == 1
+    assert [event["step"] for event in of_kind(run, "eval")] == [2]
+
+
+def test_a_held_out_row_that_cannot_be_read_is_told_and_left_out(corpus: Path, tmp_path: Path) -> None:
+    path = corpus / "pictures" / "heldout.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join(["{torn", *lines[1:]]) + "\n", encoding="utf-8")
+    run = begin(tmp_path, tiny_config(corpus, max_steps=1))
+    assert run_attempt(run, 1) == ExitCode.COMPLETED
+    assert [event["message"][:74] for event in of_kind(run, "alert")] == [
+        "1 held-out rows cannot be read and are left out; the first: pictures[0]: n"
+    ]
+    assert of_kind(run, "eval")[-1]["values"].keys() >= {"eval/image_generation/loss"}
+
+
+def test_a_loss_scale_that_is_too_large_is_lowered_and_is_no_trouble(corpus: Path) -> None:
+    config = tiny_config(corpus, max_steps=8, max_nonfinite=0)
+    with ExitStack() as resources:
+        trainer = build_trainer(config, [], Control(), None, lambda phase: None, resources)
+        before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+        trainer.scaler = GradScaler("cpu", init_scale=2.0**127)
+        assert trainer.train() is None
+        assert trainer.scaler.get_scale() < 2.0**127
+        assert trainer.state.nonfinite_in_a_row == 0
+        assert any(not torch.equal(before[name], value) for name, value in trainer.model.state_dict().items())
+
+
+def test_a_gradient_that_no_loss_scale_mends_is_trouble(corpus: Path) -> None:
+    config = tiny_config(corpus, learning_rate=1e30, max_nonfinite=2, warmup_ratio=0.0, weight_decay=0.0)
+    with ExitStack() as resources:
+        trainer = build_trainer(config, [], Control(), None, lambda phase: None, resources)
+        trainer.scaler = GradScaler("cpu", init_scale=1.0)
+        with pytest.raises(NonFiniteError, match="3 steps in a row"):
+            trainer.train()
+
+
+def test_requests_that_the_end_overtakes_are_answered(corpus: Path, tmp_path: Path) -> None:
+    run = begin(tmp_path, tiny_config(corpus, max_steps=2))
+    with EventWriter(run.path, 1) as told, ExitStack() as resources:
+        control = RunControl(run.commands, 1, told)
+        hooks = standard_hooks(run.config(), run, told)
+        trainer = build_trainer(run.config(), hooks, control, None, lambda phase: None, resources)
+        trainer.state.step = 1
+        for kind in (CommandKind.SAMPLE, CommandKind.CHECKPOINT, CommandKind.STOP):
+            run.commands.post(kind, 1)
+        assert trainer.train() is not None
+    answers = [(event["command"], event["status"]) for event in of_kind(run, "command")]
+    assert answers[3:] == [("sample", "ignored"), ("checkpoint", "done")]
 
 
 def start(run: RunDirectory) -> subprocess.Popen[bytes]:

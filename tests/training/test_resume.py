@@ -151,6 +151,44 @@ def test_what_a_stop_broke_off_is_made_up_for(corpus: Path, tmp_path: Path) -> N
     assert not read_checkpoint(run.checkpoint_dir(STEPS)).state["trainer"]["owes_evaluation"]
 
 
+def test_a_request_inside_a_window_drops_it_and_resume_repeats_it(undisturbed: Any, tmp_path: Path) -> None:
+    config, reference = undisturbed
+    run = new_run(tmp_path, config)
+    with EventWriter(run.path, 1) as told, ExitStack() as resources:
+        control = Control()
+        trainer = build_trainer(config, standard_hooks(config, run, told), control, None, lambda phase: None, resources)
+
+        def ask_in_step_3(model: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
+            if trainer.global_step == 2 and arguments[0].endswith(".loss"):
+                assert control.end is None, "a micro-batch was begun after the request"
+                control.request_end(EndRequest(CommandKind.STOP, save=True, reason="a test"))
+
+        trainer.model.register_forward_pre_hook(ask_in_step_3)
+        assert trainer.train() is not None
+    done = 3 if config.training.gradient_accumulation_steps == 1 else 2  # a window that is complete is stepped
+    assert trainer.global_step == done
+    assert train(run, config, 2, f"checkpoints/step-{done:08d}") == ExitCode.COMPLETED
+    assert losses(run, 1) | losses(run, 2) == losses(reference, 1)
+    assert read_checkpoint(run.checkpoint_dir(STEPS)).state == read_checkpoint(reference.checkpoint_dir(STEPS)).state
+
+
+def test_a_resume_may_change_the_options_of_the_optimizer(corpus: Path, tmp_path: Path) -> None:
+    config = tiny_config(corpus, max_steps=6, save_steps=2)
+    run = new_run(tmp_path, config)
+    assert train(run, config, 1) == ExitCode.COMPLETED
+    rates = {step: values["optim/lr"] for step, values in losses(run, 1).items()}
+    changed = config.training.model_copy(
+        update={"learning_rate": 2 * config.training.learning_rate, "weight_decay": 0.5}
+    )
+    assert train(run, config.model_copy(update={"training": changed}), 2, "checkpoints/step-00000004") == 0
+    for step, values in losses(run, 2).items():
+        assert values["optim/lr"] == pytest.approx(2 * rates[step]), f"step {step}"
+    receipt = next(event for event in events(run) if event["kind"] == "receipt")
+    assert receipt["reset"] == ["optimizer.weight_decay", "optimizer.initial_lr"]
+    groups = read_checkpoint(run.checkpoint_dir(6)).state["optimizer"]["groups"]
+    assert [group["weight_decay"] for group in groups] == [0.5, 0.0]
+
+
 def test_after_going_back_the_newest_checkpoint_is_of_the_new_course(corpus: Path, tmp_path: Path) -> None:
     config = tiny_config(corpus, {"checkpoint": {"keep_last": 3}}, max_steps=6, save_steps=2)
     run = new_run(tmp_path, config)

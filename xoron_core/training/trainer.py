@@ -16,7 +16,7 @@ from xoron_core.contract.errors import ConfigError, NonFiniteError
 from xoron_core.data.dataset import TrueStreamingDataset
 from xoron_core.data.records import BadSample
 from xoron_core.data.tokenizer import Tokenizer
-from xoron_core.modalities.base import Batch, Collator, Modality
+from xoron_core.modalities.base import Batch, Collator, LossTerms, Modality
 from xoron_core.model.xoron import XoronMultimodalModel
 from xoron_core.training.checkpoint import read_checkpoint
 from xoron_core.training.control import Control, EndRequest
@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 class XoronTrainer:
     """Trains every enabled modality of a model by the objective in `objective.py`.
 
-    The positional arguments are the reference's. `modalities` are the heavy halves by name, `hooks` what happens
-    around the steps, `control` where requests to end come from.
+    The positional arguments are the reference's. `collate_fn` brings the heavy halves of the modalities, `hooks` are
+    what happens around the steps, `control` is where requests to end come from.
 
     Raises: ConfigError for what this version does not do; CheckpointError when `resume_from` cannot be used.
     """
@@ -134,14 +134,12 @@ class XoronTrainer:
             hook.before_training(self)
         self.control.poll()
         batches = self._batches()
-        try:
-            while self.control.end is None and not self._is_done():
-                self._train_step(batches)
-                for hook in self.hooks:
-                    hook.after_step(self)
-                self.control.poll()
-        finally:
-            self.stopwatch.reset()
+        while self.control.end is None and not self._is_done():
+            if not self._train_step(batches):
+                break
+            for hook in self.hooks:
+                hook.after_step(self)
+            self.control.poll()
         for hook in self.hooks:
             hook.after_training(self, self.control.end)
         return self.control.end
@@ -158,42 +156,62 @@ class XoronTrainer:
         )
         return iter(loader)
 
-    def _train_step(self, batches: Iterator[Batch]) -> None:
+    def _is_asked_to_end(self) -> bool:
+        self.control.poll()
+        return self.control.end is not None
+
+    def _train_step(self, batches: Iterator[Batch]) -> bool:
+        """One optimizer step; False when a request to end came first, which leaves everything as it was before."""
         begin = now()
         window = self._next_window(batches)
         self.stopwatch.data_s += now() - begin
         objective = WindowObjective(window, self.modalities)
         total = torch.zeros((), device=self.device)
+        terms: list[LossTerms] = []
         for batch in window:
-            total = total + self._backward(batch, objective)
-        is_finite = self._optimizer_step()
+            if self._is_asked_to_end():
+                self.optimizer.zero_grad()
+                return False
+            loss, found = self._backward(batch, objective)
+            total = total + loss
+            terms.append(found)
+        if not window:
+            if self.control.end is None:
+                self._go_on_in_data()
+            return self.control.end is None
+        is_finite = self._optimizer_step(total)
+        for batch, found in zip(window, terms, strict=True):
+            self.metrics.add(batch.modality, found)
         self.metrics.add_value("train/loss", total)
         self._count(window, is_finite=is_finite)
         self.stopwatch.step_s += now() - begin
+        return True
 
     def _next_window(self, batches: Iterator[Batch]) -> list[Batch]:
-        """The micro-batches of one optimizer step; fewer where an epoch ends."""
+        """The micro-batches of one optimizer step; fewer where an epoch ends, none when its last rows are unreadable or
+        somebody asks to end."""
         window: list[Batch] = []
-        while len(window) < self.config.gradient_accumulation_steps:
+        self._ends_epoch = False
+        self._data_state = self.state.data
+        while len(window) < self.config.gradient_accumulation_steps and not self._is_asked_to_end():
             batch = next(batches)
             self.new_bad_samples.extend(batch.bad)
             self._data_state, self._ends_epoch = batch.data_state, batch.ends_epoch
             if batch.num_samples:
                 window.append(batch.to(self.device))
-            if batch.ends_epoch and window:
+            if batch.ends_epoch:
                 break
         return window
 
-    def _backward(self, batch: Batch, objective: WindowObjective) -> torch.Tensor:
+    def _backward(self, batch: Batch, objective: WindowObjective) -> tuple[torch.Tensor, LossTerms]:
         with self.precision.autocast():
             terms = self.model(f"{batch.modality}.loss", batch)
         loss = objective.contribution(batch, terms)
         torch.autograd.backward(loss if self.scaler is None else self.scaler.scale(loss))
-        self.metrics.add(batch.modality, terms)
-        return loss.detach()
+        return loss.detach(), {name: (value.detach(), count.detach()) for name, (value, count) in terms.items()}
 
-    def _optimizer_step(self) -> bool:
-        """Clip, check and step; False when the gradient was not finite and the step was left out."""
+    def _optimizer_step(self, loss: torch.Tensor) -> bool:
+        """Clip, check and step; False when the step was left out for a loss or gradient that is not a number."""
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         norm = gradient_norm(self._parameters, self.config.max_grad_norm)
@@ -211,29 +229,39 @@ class XoronTrainer:
         self.last_lr = float(self.optimizer.param_groups[0]["lr"])
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=self.config.set_to_none)
-        return is_finite
+        return is_finite or self._is_scale_too_large(loss)
+
+    def _is_scale_too_large(self, loss: torch.Tensor) -> bool:
+        """Whether a gradient overflowed by its scale alone: the scaler has lowered it, and nothing is wrong."""
+        return self.scaler is not None and self.scaler.get_scale() >= 1.0 and bool(torch.isfinite(loss).item())
 
     @property
     def is_next_logged(self) -> bool:
         """Whether metrics of the step under way will be written."""
         return (self.state.step + 1) % self.config.logging_steps == 0
 
+    def _go_on_in_data(self) -> None:
+        self.state.epoch += int(self._ends_epoch)
+        self.state.data = self._data_state
+
     def _count(self, window: Sequence[Batch], *, is_finite: bool) -> None:
         state = self.state
         state.step += 1
-        state.epoch += int(self._ends_epoch)
-        state.data = self._data_state
+        self._go_on_in_data()
         state.tokens += sum(batch.num_tokens for batch in window)
         state.samples += sum(batch.num_samples for batch in window)
         state.nonfinite_in_a_row = 0 if is_finite else state.nonfinite_in_a_row + 1
+        ids: dict[str, tuple[str, ...]] = {}
         for batch in window:
             state.micro_batches[batch.modality] = state.micro_batches.get(batch.modality, 0) + 1
-            self.last_sample_ids[batch.modality] = batch.sample_ids
+            ids[batch.modality] = ids.get(batch.modality, ()) + batch.sample_ids
+        self.last_sample_ids |= ids
         self.stopwatch.steps += 1
         self.stopwatch.tokens += sum(batch.num_tokens for batch in window)
         if state.nonfinite_in_a_row > self.config.max_nonfinite:
-            ids = ", ".join(name for batch in window for name in batch.sample_ids)
+            names = ", ".join(name for batch in window for name in batch.sample_ids)
             raise NonFiniteError(
-                f"{state.nonfinite_in_a_row} steps in a row had a gradient that is not finite (max_nonfinite is "
-                f"{self.config.max_nonfinite}); lower learning_rate, or look at the samples of step {state.step}: {ids}"
+                f"{state.nonfinite_in_a_row} steps in a row had a gradient that is not finite (max_nonfinite "
+                f"is {self.config.max_nonfinite}); lower learning_rate, or look at the samples of step {state.step}: "
+                f"{names}"
             )
