@@ -88,15 +88,22 @@ class BadMessage(Exception):  # noqa: N818 -- what the client did, not what went
     """The client sent what no page sends."""
 
 
+async def _receive(websocket: WebSocket) -> str:
+    try:
+        return await websocket.receive_text()
+    except KeyError as error:  # bytes
+        raise BadMessage("send text, not bytes") from error
+
+
 async def _ignore(websocket: WebSocket) -> None:
     while True:
-        await websocket.receive_text()
+        await _receive(websocket)
 
 
 async def _listen(websocket: WebSocket, client: StreamClient, opened: Services) -> None:
     while True:
         try:
-            message = ClientMessage.model_validate_json(await websocket.receive_text())
+            message = ClientMessage.model_validate_json(await _receive(websocket))
         except ValidationError as error:
             raise BadMessage('send {"subscribe": {"run": ID, "after": SEQ}} or {"unsubscribe": ID}') from error
         if message.unsubscribe is not None:

@@ -179,9 +179,19 @@ def test_an_unknown_run_is_refused(running_server: RunningServer) -> None:
     with stream(running_server, "/stream") as socket:
         socket.send(json.dumps({"subscribe": {"run": "nope"}}))
         assert frames_until(socket, lambda _: True) == [{"type": "removed", "run": "nope"}]
-        socket.send("nonsense")
+
+
+@pytest.mark.parametrize(
+    "nonsense", ["nonsense", b"nonsense", json.dumps({"subscribe": {"run": "x", "after": 10**30}})]
+)
+def test_a_message_that_no_page_sends_closes_the_socket(
+    running_server: RunningServer, nonsense: str | bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with stream(running_server, "/stream") as socket:
+        socket.send(nonsense)
         wait_for(lambda: _is_closed(socket))
         assert socket.close_code == 1008
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def _is_closed(socket: ClientConnection) -> bool:
