@@ -70,9 +70,13 @@ def losses(run: RunDirectory, attempt: int) -> dict[int, dict[str, float]]:
     return found
 
 
-@pytest.fixture(scope="module", params=[1, 3], ids=["accumulation 1", "accumulation 3"])
+@pytest.fixture(
+    scope="module",
+    params=[{"gradient_accumulation_steps": 1}, {"gradient_accumulation_steps": 3}, {"logging_steps": 4}],
+    ids=["accumulation 1", "accumulation 3", "logging every 4 steps"],
+)
 def undisturbed(request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    config = config_of(corpus, gradient_accumulation_steps=request.param)
+    config = config_of(corpus, **request.param)
     run = new_run(tmp_path_factory.mktemp("undisturbed"), config)
     assert train(run, config, 1) == ExitCode.COMPLETED
     return config, run
@@ -129,7 +133,7 @@ def test_a_stop_request_saves_and_the_receipt_says_what_came_back(corpus: Path, 
         if '"receipt"' in line
     )
     assert receipt["step"] == 1
-    assert receipt["restored"] == ["model", "optimizer", "scheduler", "trainer", "data", "rng.cpu"]
+    assert receipt["restored"] == ["model", "optimizer", "scheduler", "trainer", "data", "metrics", "rng.cpu"]
     assert receipt["missing"] == receipt["reset"] == []
 
 

@@ -35,14 +35,28 @@ class MetricWindow:
             self._sums[name], self._counts[name] = total, count
 
     def flush(self) -> dict[str, float]:
+        """The means, and a new window."""
+        means = self.means()
+        self._sums, self._counts = {}, {}
+        return means
+
+    def means(self) -> dict[str, float]:
         """Means by name, by one copy to the host; names whose count is zero are left out."""
+        return {name: total / count for name, (total, count) in self.state_dict().items() if count > 0}
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """Sum and count by name, as plain data."""
         if not self._sums:
             return {}
         names = list(self._sums)
         stacked = torch.stack([torch.stack([self._sums[name], self._counts[name]]) for name in names])
-        self._sums, self._counts = {}, {}
         rows: list[list[float]] = stacked.double().cpu().tolist()
-        return {name: total / count for name, (total, count) in zip(names, rows, strict=True) if count > 0}
+        return dict(zip(names, rows, strict=True))
+
+    def load_state_dict(self, state: Mapping[str, list[float]], device: torch.device) -> None:
+        """Go on with a saved window."""
+        self._sums = {name: torch.tensor(total, device=device) for name, (total, _) in state.items()}
+        self._counts = {name: torch.tensor(count, device=device) for name, (_, count) in state.items()}
 
 
 class Stopwatch:

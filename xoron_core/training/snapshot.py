@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from xoron_core.contract.errors import CheckpointError
 from xoron_core.training.checkpoint import CheckpointContent
+from xoron_core.training.metrics import MetricWindow
 from xoron_core.training.state import TrainerState
 
 
@@ -32,6 +33,7 @@ class Snapshot:
     scheduler: LRScheduler
     state: TrainerState
     scaler: GradScaler | None
+    metrics: MetricWindow
 
     def take(self, config_yaml: str) -> CheckpointContent:
         """The content of a checkpoint of this moment."""
@@ -46,6 +48,7 @@ class Snapshot:
                 "optimizer": optimizer_state,
                 "scheduler": self.scheduler.state_dict(),
                 "scaler": None if self.scaler is None else self.scaler.state_dict(),
+                "metrics": self.metrics.state_dict(),
                 "torch": str(torch.__version__),
             },
             config_yaml=config_yaml,
@@ -68,7 +71,8 @@ class Snapshot:
         self.scheduler.base_lrs = base_lrs
         self._keep_options(options, receipt)
         self.state.load_state_dict(content.state["trainer"])
-        receipt.restored.extend(["model", "optimizer", "scheduler", "trainer", "data"])
+        self.metrics.load_state_dict(content.state["metrics"], next(self.model.parameters()).device)
+        receipt.restored.extend(["model", "optimizer", "scheduler", "trainer", "data", "metrics"])
         self._restore_scaler(content.state["scaler"], receipt)
         self._restore_rng(dict(content.tensors["rng"]), receipt)
         return receipt

@@ -112,7 +112,7 @@ class XoronTrainer:
 
     def snapshot(self) -> Snapshot:
         """The parts that survive in a checkpoint."""
-        return Snapshot(self.model, self.optimizer, self.scheduler, self.state, self.scaler)
+        return Snapshot(self.model, self.optimizer, self.scheduler, self.state, self.scaler, self.metrics)
 
     def load_checkpoint(self, path: Path) -> Receipt:
         """Go on where a checkpoint left off.

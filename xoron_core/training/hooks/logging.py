@@ -38,18 +38,17 @@ class LoggingHook(Hook):
             self.events.append(BadSampleEvent(source=bad.source, index=bad.index, reason=bad.reason, count=bad.count))
         trainer.new_bad_samples.clear()
         if trainer.is_logging_step:
-            self._write_metrics(trainer)
+            self._write_metrics(trainer, trainer.metrics.flush())
         if trainer.config.empty_cache_freq and trainer.global_step % trainer.config.empty_cache_freq == 0:
             torch.cuda.empty_cache()
         self._wait_for_disk(trainer)
 
     def after_training(self, trainer: XoronTrainer, end: EndRequest | None) -> None:
-        """Write the metrics of a window that is not full."""
+        """Write the metrics of a window that is not full; it goes into the checkpoint as it is, to be filled later."""
         if not trainer.is_logging_step:
-            self._write_metrics(trainer)
+            self._write_metrics(trainer, trainer.metrics.means())
 
-    def _write_metrics(self, trainer: XoronTrainer) -> None:
-        means = trainer.metrics.flush()
+    def _write_metrics(self, trainer: XoronTrainer, means: dict[str, float]) -> None:
         if not means:
             return
         # The bounds of a text group that no token of the window fell into, or of an unused layer, are left out.
