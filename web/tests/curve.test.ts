@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Curve, smooth } from "../src/model/curve";
+import { Curve, fittingHalfLife, smooth } from "../src/model/curve";
 
 function filled(ys: (number | null)[], capacity?: number): Curve {
   const curve = new Curve(capacity);
@@ -66,6 +66,14 @@ describe("Curve", () => {
     expect(curve.best("lower")).toEqual({ x: 3, y: 1 });
     expect(curve.best("higher")).toEqual({ x: 1, y: 3 });
     expect(filled([null]).best("lower")).toBeNull();
+  });
+});
+
+describe("fittingHalfLife", () => {
+  it("is what was asked for on a long curve and short on a short one", () => {
+    expect(fittingHalfLife(8, 1000)).toBe(8);
+    expect(fittingHalfLife(8, 32)).toBe(2);
+    expect(fittingHalfLife(0, 32)).toBe(0);
   });
 });
 

@@ -1,7 +1,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Curve } from "../model/curve";
-import { smooth } from "../model/curve";
+import { fittingHalfLife, smooth } from "../model/curve";
 import { formatMetric, groupDigits } from "../model/format";
 import type { RunFeed } from "../state/run-feed";
 import { shownTheme } from "../state/theme";
@@ -77,7 +77,8 @@ export function MetricChart(props: MetricChartProps) {
 
 function trainValue(train: Curve, at: Reading | null, halfLife: number): number | null | undefined {
   if (at !== null) return at.values[halfLife > 0 ? 1 : 0];
-  const smoothed = smooth(train.points().y, halfLife);
+  const { y } = train.points();
+  const smoothed = smooth(y, fittingHalfLife(halfLife, y.length));
   return smoothed[smoothed.length - 1];
 }
 
@@ -162,7 +163,7 @@ function tables(train: Curve, held: Curve | null, halfLife: number): Table[] {
   const { x, y } = train.points();
   const heldPoints = held?.points() ?? { x: [], y: [] };
   return [
-    [x, y, halfLife > 0 ? smooth(y, halfLife) : y],
+    [x, y, smooth(y, fittingHalfLife(halfLife, y.length))],
     [heldPoints.x, heldPoints.y],
   ];
 }

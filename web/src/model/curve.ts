@@ -107,6 +107,11 @@ function extremes(ys: (number | null)[], start: number, end: number): number[] {
   return [...new Set([low, high, broken])].filter((i) => i >= 0).sort((a, b) => a - b);
 }
 
+/** A short curve is smoothed less: over a half-life as long as the curve, a mean shows where it was, not where it is. */
+export function fittingHalfLife(halfLife: number, numPoints: number): number {
+  return Math.min(halfLife, numPoints / 16);
+}
+
 /**
  * Exponential moving mean over points, corrected for its start, so that the first value stands for itself.
  * `halfLife` is in points; gaps stay gaps and are passed over.
