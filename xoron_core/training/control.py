@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Protocol
+from typing import Literal, Protocol
 
 from xoron_core.contract.commands import ENDING, Command, CommandBox, CommandKind
 from xoron_core.contract.errors import CommandError
@@ -59,6 +59,13 @@ class Control:
         """Ask to end; the first request stands, but a later cancel goes before it."""
         if self.end is None or request.kind is CommandKind.CANCEL:
             self.end = request
+
+
+def answer_requests(events: EventSink, requests: list[int], kind: CommandKind, refusal: str | None) -> None:
+    """Tell everybody who asked that it is done or, with a reason, that it is not; nobody waits after that."""
+    status: Literal["done", "ignored"] = "done" if refusal is None else "ignored"
+    while requests:
+        events.append(CommandEvent(id=requests.pop(0), command=kind, status=status, detail=refusal))
 
 
 class RunControl(Control):

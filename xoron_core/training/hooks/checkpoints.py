@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 from xoron_core.contract.commands import CommandKind
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.errors import CheckpointError
-from xoron_core.contract.events import AlertEvent, CheckpointEvent, CommandEvent, LogEvent, PhaseEvent, StateEvent
+from xoron_core.contract.events import AlertEvent, CheckpointEvent, LogEvent, PhaseEvent, StateEvent
 from xoron_core.contract.files import model_to_yaml
 from xoron_core.contract.run_directory import RunDirectory
 from xoron_core.contract.states import RunState
 from xoron_core.training.checkpoint import retire_checkpoints, set_aside_later, write_checkpoint
-from xoron_core.training.control import EventSink
+from xoron_core.training.control import EventSink, answer_requests
 from xoron_core.training.hooks.base import Hook
 from xoron_core.training.metrics import now
 
@@ -66,17 +66,9 @@ class CheckpointHook(Hook):
 
     def _answer(self, trainer: XoronTrainer, refusal: str) -> None:
         """Tell those who asked for a checkpoint whether this step has one."""
+        is_done = self._last_step == trainer.global_step
         requests = trainer.control.checkpoint_requests
-        done = self._last_step == trainer.global_step
-        while requests:
-            self.events.append(
-                CommandEvent(
-                    id=requests.pop(0),
-                    command=CommandKind.CHECKPOINT,
-                    status="done" if done else "ignored",
-                    detail=None if done else refusal,
-                )
-            )
+        answer_requests(self.events, requests, CommandKind.CHECKPOINT, None if is_done else refusal)
 
     def _try(self, trainer: XoronTrainer, reason: Reason) -> None:
         try:

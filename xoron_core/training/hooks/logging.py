@@ -51,7 +51,6 @@ class LoggingHook(Hook):
     def _write_metrics(self, trainer: XoronTrainer, means: dict[str, float]) -> None:
         if not means:
             return
-        # The bounds of a text group that no token of the window fell into, or of an unused layer, are left out.
         raw = with_derived(means, trainer.modalities) | trainer.stopwatch.values()
         raw["optim/lr"] = trainer.last_lr
         raw["memory/peak_gib"] = peak_memory_gib(trainer.device)

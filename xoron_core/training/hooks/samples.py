@@ -10,12 +10,12 @@ import torch
 
 from xoron_core.contract.commands import CommandKind
 from xoron_core.contract.config.run import RunConfig
-from xoron_core.contract.events import AlertEvent, CommandEvent, PhaseEvent, SampleEvent
+from xoron_core.contract.events import AlertEvent, PhaseEvent, SampleEvent
 from xoron_core.contract.files import write_atomic
 from xoron_core.contract.run_directory import RunDirectory
 from xoron_core.data.records import derive_seed
 from xoron_core.modalities.base import Artifact
-from xoron_core.training.control import EventSink
+from xoron_core.training.control import EventSink, answer_requests
 from xoron_core.training.hooks.base import Hook
 
 if TYPE_CHECKING:
@@ -52,17 +52,9 @@ class SampleHook(Hook):
 
     def _answer(self, trainer: XoronTrainer, refusal: str) -> None:
         """Tell those who asked for samples whether this step has them."""
+        is_done = self._last_step == trainer.global_step
         requests = trainer.control.sample_requests
-        done = self._last_step == trainer.global_step
-        while requests:
-            self.events.append(
-                CommandEvent(
-                    id=requests.pop(0),
-                    command=CommandKind.SAMPLE,
-                    status="done" if done else "ignored",
-                    detail=None if done else refusal,
-                )
-            )
+        answer_requests(self.events, requests, CommandKind.SAMPLE, None if is_done else refusal)
 
     def make(self, trainer: XoronTrainer) -> None:
         """The samples of this step, unless they are there already."""
