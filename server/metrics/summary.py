@@ -22,18 +22,17 @@ def summarize(connection: Connection, row: RunRow, config: RunConfig) -> RunMetr
     recent = {key: store.newest(connection, row.id, key, cuts, WINDOW) for key in totals}
     summaries = {key: _summary(key, totals[key], recent[key]) for key in totals}
     infos = modality_infos()
-    enabled = config.modalities.enabled()
-    weights = {name: config.modalities.get(name).weight for name in infos}
+    weights = config.modality_weights()
     batches = {name: _latest_count(recent.get(f"data/{name}/micro_batches", [])) for name in infos}
     total_weight, total_batches = sum(weights.values()), sum(batches.values())
     is_live = row.state in LIVE
     modalities = {
         name: ModalityMetrics(
             label=info.label,
-            enabled=name in enabled,
+            enabled=name in weights,
             metrics={key: one for key, one in summaries.items() if key.startswith(f"{name}/")},
             eval={key: one for key, one in summaries.items() if key.startswith(f"eval/{name}/")},
-            planned_share=weights[name] / total_weight if total_weight else 0.0,
+            planned_share=weights.get(name, 0.0) / total_weight,
             actual_share=batches[name] / total_batches if total_batches else None,
             micro_batches=batches[name],
             samples_per_s=_samples_per_s(config, name, recent, row.facts.steps_per_s) if is_live else None,

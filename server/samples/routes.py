@@ -38,7 +38,7 @@ def list_samples(run_id: str, opened: Opened) -> SamplePage:
         records = store.read(connection, run_id, "sample", row.facts.cuts())
     newest = {record["path"]: record for record in records}
     return SamplePage(
-        items=[Sample(**{name: record[name] for name in Sample.model_fields}) for record in newest.values()]
+        items=[Sample(**{name: record.get(name) for name in Sample.model_fields}) for record in newest.values()]
     )
 
 

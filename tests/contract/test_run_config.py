@@ -111,11 +111,8 @@ def test_what_is_no_mapping_of_names_is_refused(data: Any) -> None:
         ({"training": {"bf16": True, "fp16": True}}, "bf16 and fp16"),
         ({"training": {"max_seq_length": 8192}}, "max_position_embeddings 4096"),
         ({"modalities": {"image_generation": {"image_size": 72}}}, "not a multiple of 16"),
-        (
-            {"modalities": {"text": {"weight": 0.0}, "image_generation": {"weight": 0.0}}},
-            "every modality's weight is 0",
-        ),
-        ({"data": {"sources": []}}, "has no data"),
+        ({"data": {"sources": []}}, "nothing is trained"),
+        ({"data": {"sources": []}, "modalities": {"text": {"weight": 1.0}}}, "'text' has no data"),
         ({"model": {"image_generator": {"hidden_size": 150}}}, "not a multiple of 4 × num_heads"),
     ],
 )
@@ -172,3 +169,11 @@ def test_merging_replaces_lists_and_leaves_the_base_alone() -> None:
     base = {"a": {"x": 1, "y": [1, 2]}, "b": 1}
     assert merge(base, {"a": {"y": [3]}, "b": {"c": 2}}) == {"a": {"x": 1, "y": [3]}, "b": {"c": 2}}
     assert base == {"a": {"x": 1, "y": [1, 2]}, "b": 1}
+
+
+def test_a_weight_of_null_follows_the_sources() -> None:
+    text = {"name": "words", "category": "code", "path": "p"}
+    assert resolve("demo", {"data": {"sources": [text]}}).modality_weights() == {"text": 1.0}
+    picture = {"name": "pictures", "category": "image_generation", "path": "p"}
+    mixed = resolve("demo", {"data": {"sources": [text, picture]}, "modalities": {"text": {"weight": 0.5}}})
+    assert mixed.modality_weights() == {"text": 0.5, "image_generation": 1.0}

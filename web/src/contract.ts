@@ -349,11 +349,12 @@ export interface RunSeries {
   x: "step" | "tokens" | "samples" | "time";
 }
 /**
- * One artifact that the model made.
+ * One file of a sample; files that differ in their suffix only are one sample.
  */
 export interface Sample {
   attempt: number;
   caption: string;
+  expected: string | null;
   mime: string;
   modality: string;
   /**
@@ -576,10 +577,17 @@ export interface ReceiptEvent {
   step: number;
 }
 /**
- * One artifact that the model made, a file under `samples/`.
+ * One file of a sample, under `samples/`; files that differ in their suffix only are one sample.
  */
 export interface SampleEvent {
+  /**
+   * What was asked of the model.
+   */
   caption: string;
+  /**
+   * The truth, where there is one.
+   */
+  expected?: string | null;
   kind: "sample";
   mime: string;
   modality: string;

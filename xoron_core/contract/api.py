@@ -167,13 +167,14 @@ class LogPage(ApiModel):
 
 
 class Sample(ApiModel):
-    """One artifact that the model made."""
+    """One file of a sample; files that differ in their suffix only are one sample."""
 
     step: int
     modality: str
     path: str = Field(description="Below `/runs/{id}/`, e.g. `samples/step-00000100/text-0.txt`.")
     mime: str
     caption: str
+    expected: str | None
     attempt: int
     time: str
 

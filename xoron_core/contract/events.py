@@ -91,14 +91,15 @@ class CheckpointEvent(Event):
 
 
 class SampleEvent(Event):
-    """One artifact that the model made, a file under `samples/`."""
+    """One file of a sample, under `samples/`; files that differ in their suffix only are one sample."""
 
     kind: Literal["sample"] = "sample"
     step: int
     modality: str
     path: str = Field(description="Relative to the run directory.")
     mime: str
-    caption: str
+    caption: str = Field(description="What was asked of the model.")
+    expected: str | None = Field(None, description="The truth, where there is one.")
 
 
 class ReceiptEvent(Event):

@@ -29,7 +29,7 @@ def check_sources(config: RunConfig) -> None:
     """
     problems = [
         problem
-        for modality in config.modalities.enabled()
+        for modality in config.modality_weights()
         for index in config.sources_of(modality)
         for problem in _check(index, config.data.sources[index])
     ]

@@ -16,5 +16,5 @@ MODALITIES: tuple[type[Modality[Any]], ...] = (
 
 def enabled_modalities(config: RunConfig, tokenizer: Tokenizer) -> dict[str, Modality[Any]]:
     """Those that the configuration gives a share of the mix, by name."""
-    enabled = config.modalities.enabled()
+    enabled = config.modality_weights()
     return {cls.name: cls(config, tokenizer) for cls in MODALITIES if cls.name in enabled}

@@ -61,11 +61,10 @@ def build_model(
 
 def build_dataset(config: RunConfig, modalities: dict[str, Modality[Any]]) -> TrueStreamingDataset:
     """The training data of the enabled modalities."""
-    weights = {name: section.weight for name, section in config.modalities.enabled().items()}
     return TrueStreamingDataset(
         sources_with_modality(config, modalities),
         modalities,
-        weights,
+        config.modality_weights(),
         config.training.seed,
         config.data.max_bad_fraction,
     )

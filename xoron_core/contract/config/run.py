@@ -40,9 +40,6 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _modalities_have_sources(self) -> "RunConfig":
         infos = modality_infos()
-        enabled = self.modalities.enabled()
-        if not enabled:
-            raise ValueError("every modality's weight is 0; set modalities.<name>.weight above 0 for one at least")
         known = {category for info in infos.values() for category in info.categories}
         for source in self.data.sources:
             if source.category not in known:
@@ -50,24 +47,24 @@ class RunConfig(Section):
                     f"source {source.name!r} has the unknown category {source.category!r}; "
                     f"known: {', '.join(sorted(known))}"
                 )
-        have = {source.category for source in self.data.sources}
-        for name in enabled:
-            if not have & set(infos[name].categories):
+        weights = self.modality_weights()
+        for name in weights:
+            if not self.sources_of(name):
                 raise ValueError(
                     f"modality {name!r} has no data: add to data.sources one whose category is among "
-                    f"{', '.join(infos[name].categories)}, or set modalities.{name}.weight to 0"
+                    f"{', '.join(infos[name].categories)}, or set modalities.{name}.weight to 0 or null"
                 )
+        if not weights:
+            raise ValueError(
+                "nothing is trained: give data.sources a source, and its modality a modalities.<name>.weight that is "
+                "null or above 0"
+            )
         return self
 
     @model_validator(mode="after")
-    def _pictures_fit_patches(self) -> "RunConfig":
-        patch = 8 * self.model.image_generator.patch_size
-        size = self.modalities.image_generation.image_size
-        if self.modalities.image_generation.weight > 0 and size % patch:
-            raise ValueError(
-                f"modalities.image_generation.image_size {size} is not a multiple of {patch} "
-                "(8 × model.image_generator.patch_size); change one of them"
-            )
+    def _modalities_fit_the_model(self) -> "RunConfig":
+        for name in self.modality_weights():
+            self.modalities.get(name).check(self.model)
         return self
 
     @model_validator(mode="after")
@@ -79,6 +76,14 @@ class RunConfig(Section):
                 "lower the one or raise the other"
             )
         return self
+
+    def modality_weights(self) -> dict[str, float]:
+        """The modalities that are trained, in the order of their fields, and their shares of the micro-batches."""
+        weights = {
+            name: config.weight if config.weight is not None else float(bool(self.sources_of(name)))
+            for name, config in self.modalities
+        }
+        return {name: weight for name, weight in weights.items() if weight > 0}
 
     def sources_of(self, modality: str) -> list[int]:
         """Positions in `data.sources` of those that feed a modality."""

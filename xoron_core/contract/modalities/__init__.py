@@ -26,10 +26,6 @@ class ModalitiesConfig(Section):
         config: ModalityConfig = dict(self)[name]
         return config
 
-    def enabled(self) -> dict[str, ModalityConfig]:
-        """Those with a share in the mix, in the order of the fields."""
-        return {name: config for name, config in self if config.weight > 0}
-
 
 def modality_infos() -> dict[str, ModalityInfo]:
     """Label, categories and metric names of every modality, in the order of the fields."""

@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from xoron_core.contract.config.model import XoronConfig
 from xoron_core.contract.config.section import Section
 
 
@@ -32,9 +33,15 @@ class ModalityConfig(Section):
 
     info: ClassVar[ModalityInfo]
 
-    weight: float = Field(1.0, ge=0)
-    """Share of the micro-batches, relative to the others; 0 turns the modality off."""
+    weight: float | None = Field(None, ge=0)
+    """Share of the micro-batches, relative to the others; 0: off; null: 1 where a source feeds it, else off."""
     loss_weight: float = Field(1.0, ge=0)
     """Factor of its loss in the objective."""
     batch_size: int | None = Field(None, ge=1)
     """Samples in a micro-batch; null: `training.batch_size`."""
+
+    def check(self, model: XoronConfig) -> None:
+        """See that an enabled modality and the model fit together.
+
+        Raises: ValueError naming field, value and cure.
+        """

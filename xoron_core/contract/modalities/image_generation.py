@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from xoron_core.contract.config.model import XoronConfig
 from xoron_core.contract.modalities.base import MetricInfo, ModalityConfig, ModalityInfo
 
 
@@ -31,3 +32,12 @@ class ImageGenerationConfig(ModalityConfig):
     """Strength of classifier-free guidance in samples."""
     sampling_steps: int = Field(50, ge=1)
     """Euler steps of a sample."""
+
+    def check(self, model: XoronConfig) -> None:
+        """Patches fill the latents."""
+        patch = 8 * model.image_generator.patch_size
+        if self.image_size % patch:
+            raise ValueError(
+                f"modalities.image_generation.image_size {self.image_size} is not a multiple of {patch} "
+                "(8 × model.image_generator.patch_size); change one of them"
+            )
