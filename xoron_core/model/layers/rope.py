@@ -1,4 +1,4 @@
-"""Rotary positions: YaRN for text, two axes for image patches.
+"""Rotary positions: YaRN for text, two axes for image patches, three for those of clips.
 
 Shapes: B batch, T tokens, H heads, R half the rotated width of a head. The first half of a head's width turns with
 the second half (the convention of Llama and transformers, not the interleaved one).
@@ -88,4 +88,27 @@ def grid_rotary(height: int, width: int, head_width: int, device: torch.device, 
     rows = torch.arange(height, device=device).repeat_interleave(width).unsqueeze(-1) * frequencies
     columns = torch.arange(width, device=device).repeat(height).unsqueeze(-1) * frequencies
     angles_1TR = torch.cat((rows, columns), dim=-1).unsqueeze(0)
+    return Rotary(angles_1TR.cos(), angles_1TR.sin())
+
+
+def grid_rotary_3d(
+    num_frames: int, height: int, width: int, head_width: int, device: torch.device, theta: float = 10_000.0
+) -> Rotary:
+    """Three-dimensional RoPE of a clip's patches, frame after frame in row order, [1, frames·height·width, R]: a third
+    of the planes turns with time, a third with the row, a third with the column.
+
+    Of R planes that three do not divide, one left over goes to time, two go to row and column: these stay alike.
+    `head_width` is even and at least 6; raises ValueError otherwise.
+    """
+    if head_width % 2 or head_width < 6:
+        raise ValueError(f"a head of width {head_width} cannot hold three rotary axes; make it even and 6 at least")
+    third, left = divmod(head_width // 2, 3)
+    positions = torch.meshgrid(
+        *(torch.arange(count, device=device) for count in (num_frames, height, width)), indexing="ij"
+    )
+    angles = []
+    for position_THW, planes in zip(positions, (third + left % 2, third + left // 2, third + left // 2), strict=True):
+        frequencies = theta ** -(torch.arange(planes, dtype=torch.float32, device=device) / planes)
+        angles.append(position_THW.flatten().unsqueeze(-1) * frequencies)
+    angles_1TR = torch.cat(angles, dim=-1).unsqueeze(0)
     return Rotary(angles_1TR.cos(), angles_1TR.sin())
