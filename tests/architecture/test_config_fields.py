@@ -12,7 +12,7 @@ from xoron_core.contract.config.section import models_in
 ROOT = Path(__file__).parents[2]
 CONTRACT = ROOT / "xoron_core" / "contract"
 DECLARATIONS = (
-    *(CONTRACT / "config" / f"{name}.py" for name in ("data", "model", "training")),
+    *(path for path in (CONTRACT / "config").glob("*.py") if path.name != "run.py"),
     CONTRACT / "modalities",
 )
 

@@ -3,7 +3,7 @@
 import torch
 from support.small_models import make_llm, random_ids, seeded
 
-from xoron_core.contract.config.model import MoeConfig
+from xoron_core.contract.config.moe import MoeConfig
 from xoron_core.model.initialise import init_module
 from xoron_core.model.layers.moe import MoE
 

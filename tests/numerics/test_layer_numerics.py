@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from support.small_models import make_llm, random_ids, seeded
 
-from xoron_core.contract.config.model import MoeConfig
+from xoron_core.contract.config.moe import MoeConfig
 from xoron_core.model.cross_entropy import linear_cross_entropy
 from xoron_core.model.initialise import init_module
 from xoron_core.model.layers.feed_forward import SwiGLU

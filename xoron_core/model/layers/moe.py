@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xoron_core.contract.config.model import MoeConfig
+from xoron_core.contract.config.moe import MoeConfig
 from xoron_core.model.initialise import Initialised, draw_normal
 from xoron_core.model.layers.feed_forward import SwiGLU
 
