@@ -17,7 +17,7 @@ from xoron_core.model.xoron import XoronMultimodalModel
 from xoron_core.training.build import build_model
 from xoron_core.training.objective import WindowObjective
 
-Parts = tuple[XoronMultimodalModel, dict[str, Modality[Any]], dict[str, list[Sample]]]
+Parts = tuple[XoronMultimodalModel, dict[str, Modality[Any, Any]], dict[str, list[Sample]]]
 
 
 @pytest.fixture
@@ -37,7 +37,9 @@ def parts(tmp_path: Path) -> Parts:
     return model, modalities, samples
 
 
-def gradients(model: XoronMultimodalModel, modalities: dict[str, Modality[Any]], window: list[Batch]) -> list[Tensor]:
+def gradients(
+    model: XoronMultimodalModel, modalities: dict[str, Modality[Any, Any]], window: list[Batch]
+) -> list[Tensor]:
     model.zero_grad(set_to_none=False)
     objective = WindowObjective(window, modalities)
     for batch in window:

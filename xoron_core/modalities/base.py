@@ -19,6 +19,7 @@ LossTerms = dict[str, tuple[Tensor, Tensor]]
 """Name → (sum, count), both scalars on the device; no weights, no reduction across ranks."""
 
 S = TypeVar("S", bound=Sample)
+P = TypeVar("P")
 
 
 @dataclass
@@ -46,16 +47,22 @@ class Batch:
 
 @dataclass(frozen=True)
 class Artifact:
-    """Something the model made, as the bytes of a file."""
+    """One file of a sample: something that the model was given or that it made."""
 
     content: bytes
     mime: str
     suffix: str
     caption: str
+    """What was asked of the model."""
+    expected: str | None = None
+    """The truth, where there is one."""
 
 
-class Modality(ABC, Generic[S]):
-    """One thing the model learns: how its samples are made, what a step of it computes, what it can show."""
+class Modality(ABC, Generic[S, P]):
+    """One thing the model learns: how its samples are made, what a step of it computes, what it can show.
+
+    S is what a row becomes, P what a sample is made from.
+    """
 
     name: ClassVar[str]
     components: ClassVar[frozenset[str]]
@@ -115,19 +122,19 @@ class Modality(ABC, Generic[S]):
         """Metrics that are functions of finished means, by term name."""
         return {}
 
-    def prompts(self) -> tuple[str, ...]:
-        """The fixed prompts of its samples."""
-        return ()
+    @abstractmethod
+    def prompts(self, held_out: Sequence[S]) -> Sequence[P]:
+        """What its samples are made from, the same at every step: configured texts, or rows that are held out."""
 
     @abstractmethod
-    def sample(self, model: XoronMultimodalModel, prompt: str, generator: torch.Generator) -> Artifact:
-        """What the model makes of a prompt."""
+    def sample(self, model: XoronMultimodalModel, prompt: P, generator: torch.Generator) -> tuple[Artifact, ...]:
+        """What the model makes of a prompt, as files whose suffixes differ."""
 
 
 class Collator:
     """Turns what the data set yields into batches; the `collate_fn` of the trainer's loader."""
 
-    def __init__(self, modalities: Mapping[str, Modality[Any]]) -> None:
+    def __init__(self, modalities: Mapping[str, Modality[Any, Any]]) -> None:
         self.modalities = modalities
 
     def __call__(self, micro: MicroBatch) -> Batch:

@@ -8,13 +8,13 @@ from xoron_core.modalities.base import Modality
 from xoron_core.modalities.image_generation.modality import ImageGeneration
 from xoron_core.modalities.text.modality import Text
 
-MODALITIES: tuple[type[Modality[Any]], ...] = (
+MODALITIES: tuple[type[Modality[Any, Any]], ...] = (
     Text,
     ImageGeneration,
 )
 
 
-def enabled_modalities(config: RunConfig, tokenizer: Tokenizer) -> dict[str, Modality[Any]]:
+def enabled_modalities(config: RunConfig, tokenizer: Tokenizer) -> dict[str, Modality[Any, Any]]:
     """Those that the configuration gives a share of the mix, by name."""
     enabled = config.modality_weights()
     return {cls.name: cls(config, tokenizer) for cls in MODALITIES if cls.name in enabled}

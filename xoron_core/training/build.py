@@ -41,7 +41,7 @@ def pick_device(config: RunConfig) -> torch.device:
 
 
 def build_model(
-    config: RunConfig, modalities: dict[str, Modality[Any]], tokenizer: Tokenizer, device: torch.device
+    config: RunConfig, modalities: dict[str, Modality[Any, Any]], tokenizer: Tokenizer, device: torch.device
 ) -> XoronMultimodalModel:
     """The model with the components that these modalities need, its weights drawn from the seed."""
     components = frozenset[str]().union(*(modality.components for modality in modalities.values()))
@@ -59,7 +59,7 @@ def build_model(
     return model
 
 
-def build_dataset(config: RunConfig, modalities: dict[str, Modality[Any]]) -> TrueStreamingDataset:
+def build_dataset(config: RunConfig, modalities: dict[str, Modality[Any, Any]]) -> TrueStreamingDataset:
     """The training data of the enabled modalities."""
     return TrueStreamingDataset(
         sources_with_modality(config, modalities),
@@ -70,7 +70,9 @@ def build_dataset(config: RunConfig, modalities: dict[str, Modality[Any]]) -> Tr
     )
 
 
-def sources_with_modality(config: RunConfig, modalities: dict[str, Modality[Any]]) -> list[tuple[SourceConfig, str]]:
+def sources_with_modality(
+    config: RunConfig, modalities: dict[str, Modality[Any, Any]]
+) -> list[tuple[SourceConfig, str]]:
     """Every source that feeds an enabled modality, in the order of the configuration."""
     pairs = [(index, name) for name in modalities for index in config.sources_of(name)]
     return [(config.data.sources[index], name) for index, name in sorted(pairs)]

@@ -27,7 +27,7 @@ class EvaluationSet:
     def __init__(
         self,
         sources: Sequence[tuple[SourceConfig, str]],
-        modalities: Mapping[str, Modality[Any]],
+        modalities: Mapping[str, Modality[Any, Any]],
         config: EvaluationConfig,
     ) -> None:
         self.modalities = modalities
@@ -38,7 +38,7 @@ class EvaluationSet:
                 path = split_file(source, source.eval_split)
                 self._read(JsonlSource(source.name, path), modalities[modality], config)
 
-    def _read(self, reader: JsonlSource, modality: Modality[Any], config: EvaluationConfig) -> None:
+    def _read(self, reader: JsonlSource, modality: Modality[Any, Any], config: EvaluationConfig) -> None:
         count = min(len(reader), config.max_per_dataset_eval)
         for index in sorted({int(at) for at in np.linspace(0, len(reader) - 1, count)}):
             for repeat in range(modality.eval_repeats):
@@ -58,7 +58,7 @@ class EvaluationSet:
             yield from (modality.collate(group) for group in _groups(samples, modality))
 
 
-def _groups(samples: Sequence[Sample], modality: Modality[Any]) -> Iterator[list[Sample]]:
+def _groups(samples: Sequence[Sample], modality: Modality[Any, Any]) -> Iterator[list[Sample]]:
     """Samples in batches as large as those of training; what is longer than a row is cut."""
     limit = modality.row_length or 1
     packer = RowPacker(modality.rows_per_batch, limit)
@@ -77,7 +77,7 @@ def _groups(samples: Sequence[Sample], modality: Modality[Any]) -> Iterator[list
 def evaluate(
     model: XoronMultimodalModel,
     batches: Iterator[Batch],
-    modalities: Mapping[str, Modality[Any]],
+    modalities: Mapping[str, Modality[Any, Any]],
     device: torch.device,
 ) -> Iterator[dict[str, float] | None]:
     """Yields None after each batch, so that a caller may give up in between, and at last the metrics (`eval/…`)."""
@@ -91,7 +91,7 @@ def evaluate(
 
 
 def with_derived(
-    values: dict[str, float], modalities: Mapping[str, Modality[Any]], prefix: str = ""
+    values: dict[str, float], modalities: Mapping[str, Modality[Any, Any]], prefix: str = ""
 ) -> dict[str, float]:
     """Metrics with those that are functions of them (perplexity, …)."""
     result = dict(values)

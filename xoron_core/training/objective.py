@@ -16,7 +16,7 @@ from xoron_core.modalities.base import Batch, LossTerms, Modality
 class WindowObjective:
     """The factors of one accumulation window, known before its first forward pass."""
 
-    def __init__(self, window: Sequence[Batch], modalities: Mapping[str, Modality[Any]]) -> None:
+    def __init__(self, window: Sequence[Batch], modalities: Mapping[str, Modality[Any, Any]]) -> None:
         self.modalities = modalities
         self.num_batches = len(window)
         self.batches_of = Counter(batch.modality for batch in window)

@@ -72,7 +72,7 @@ class XoronTrainer:
         self.eval_dataset = eval_dataset
         self.hooks = list(hooks)
         self.control = control or Control()
-        self.modalities: Mapping[str, Modality[Any]] = collate_fn.modalities
+        self.modalities: Mapping[str, Modality[Any, Any]] = collate_fn.modalities
         self.device = next(model.parameters()).device
         self.precision = Precision.of(config, model, self.device)
         self.scaler = self.precision.scaler

@@ -46,7 +46,7 @@ class PictureSample:
         return self
 
 
-class ImageGeneration(Modality[PictureSample]):
+class ImageGeneration(Modality[PictureSample, str]):
     """Captions to pictures."""
 
     name: ClassVar[str] = "image_generation"
@@ -140,11 +140,11 @@ class ImageGeneration(Modality[PictureSample]):
         kept = {**batch.tensors, "drop_prompt": torch.zeros_like(batch.tensors["drop_prompt"])}
         return self.loss(model, replace(batch, tensors=kept))
 
-    def prompts(self) -> tuple[str, ...]:
+    def prompts(self, held_out: Sequence[PictureSample]) -> tuple[str, ...]:
         """Captions to draw."""
         return self.config.sample_prompts
 
-    def sample(self, model: XoronMultimodalModel, prompt: str, generator: torch.Generator) -> Artifact:
+    def sample(self, model: XoronMultimodalModel, prompt: str, generator: torch.Generator) -> tuple[Artifact]:
         """A picture of the caption, as PNG."""
         device = next(model.parameters()).device
         ids, mask = self._pad([self._prompt_ids(prompt)])
@@ -163,4 +163,4 @@ class ImageGeneration(Modality[PictureSample]):
         pixels = model.decode_images(latents)[0].float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
         buffer = io.BytesIO()
         Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()).save(buffer, format="PNG")
-        return Artifact(buffer.getvalue(), "image/png", "png", prompt)
+        return (Artifact(buffer.getvalue(), "image/png", "png", prompt),)

@@ -42,7 +42,7 @@ class TextSample:
         return TextSample(self.origin, self.ids[part], self.weights[part], self.groups[part])
 
 
-class Text(Modality[TextSample]):
+class Text(Modality[TextSample, str]):
     """Next-token prediction on packed documents that never attend to one another."""
 
     name: ClassVar[str] = "text"
@@ -148,11 +148,11 @@ class Text(Modality[TextSample]):
         """Perplexity, from the unweighted cross-entropy."""
         return {"perplexity": exp(min(values["ce"], 700.0))} if "ce" in values else {}
 
-    def prompts(self) -> tuple[str, ...]:
+    def prompts(self, held_out: Sequence[TextSample]) -> tuple[str, ...]:
         """Texts to go on with."""
         return self.config.sample_prompts
 
-    def sample(self, model: XoronMultimodalModel, prompt: str, generator: torch.Generator) -> Artifact:
+    def sample(self, model: XoronMultimodalModel, prompt: str, generator: torch.Generator) -> tuple[Artifact]:
         """The prompt and what the model makes of it."""
         device = next(model.parameters()).device
         ids = self.tokenizer.encode(prompt if prompt.startswith(BOS) else BOS + prompt)
@@ -164,4 +164,4 @@ class Text(Modality[TextSample]):
             eos_token_id=self.tokenizer.eos_id,
         )
         text = self.tokenizer.decode(generated[0].tolist())
-        return Artifact(text.encode(), "text/plain", "txt", prompt)
+        return (Artifact(text.encode(), "text/plain", "txt", prompt),)

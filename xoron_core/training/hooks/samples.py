@@ -76,26 +76,27 @@ class SampleHook(Hook):
         """A sample of every prompt; False when a request to end broke it off."""
         directory = self.run.sample_dir(trainer.global_step)
         directory.mkdir(parents=True, exist_ok=True)
-        index: list[dict[str, str]] = []
+        index: list[dict[str, str | None]] = []
         for modality in trainer.modalities.values():
-            for number, prompt in enumerate(modality.prompts()):
+            held_out = [] if trainer.eval_dataset is None else trainer.eval_dataset.samples[modality.name]
+            for number, prompt in enumerate(modality.prompts(held_out)):
                 trainer.control.poll()
                 if trainer.control.end is not None:
                     return False
                 generator = torch.Generator().manual_seed(derive_seed(self.seed, modality.name, number))
                 with torch.inference_mode():
-                    artifact = modality.sample(trainer.model, prompt, generator)
-                index.append(
-                    self._write(trainer.global_step, directory, f"{modality.name}-{number}", modality.name, artifact)
-                )
+                    artifacts = modality.sample(trainer.model, prompt, generator)
+                stem = f"{modality.name}-{number}"
+                index += [
+                    self._write(trainer.global_step, directory, stem, modality.name, artifact) for artifact in artifacts
+                ]
         write_atomic(directory / "index.json", json.dumps(index, indent=1) + "\n")
         return True
 
-    def _write(self, step: int, directory: Path, stem: str, modality: str, artifact: Artifact) -> dict[str, str]:
+    def _write(self, step: int, directory: Path, stem: str, modality: str, artifact: Artifact) -> dict[str, str | None]:
         path = directory / f"{stem}.{artifact.suffix}"
         path.write_bytes(artifact.content)
         relative = str(path.relative_to(self.run.path))
-        self.events.append(
-            SampleEvent(step=step, modality=modality, path=relative, mime=artifact.mime, caption=artifact.caption)
-        )
-        return {"modality": modality, "file": path.name, "mime": artifact.mime, "caption": artifact.caption}
+        shown = {"mime": artifact.mime, "caption": artifact.caption, "expected": artifact.expected}
+        self.events.append(SampleEvent(step=step, modality=modality, path=relative, **shown))
+        return {"modality": modality, "file": path.name, **shown}
