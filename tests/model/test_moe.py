@@ -122,3 +122,14 @@ def test_the_router_stays_in_fp32_under_autocast() -> None:
         mixed = moe.router(x[0], None)
     assert torch.equal(exact.weights_NK, mixed.weights_NK)
     assert torch.equal(exact.experts_NK, mixed.experts_NK)
+
+
+def test_the_router_may_see_something_else_than_the_tokens() -> None:
+    moe = make_moe()
+    x = tokens(16)
+    own, _ = moe(x)
+    torch.testing.assert_close(moe(x, router_input_BTD=x)[0], own, rtol=0, atol=0)
+    other = torch.randn(x.shape, generator=seeded(2))
+    moved, stats = moe(x, router_input_BTD=other)
+    assert torch.equal(stats.load_E, moe(other)[1].load_E)
+    assert not torch.allclose(moved, own)

@@ -177,11 +177,15 @@ class MoE(nn.Module):
         if config.num_shared_experts:
             self.shared = SwiGLU(hidden_size, config.num_shared_experts * config.expert_size)
 
-    def forward(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> tuple[Tensor, RouterStats]:
+    def forward(
+        self, x_BTD: Tensor, valid_BT: Tensor | None = None, router_input_BTD: Tensor | None = None
+    ) -> tuple[Tensor, RouterStats]:
         """[B, T, D] → the same, and the router's statistics; hand those to `record` once, outside of any
-        checkpointed region, which runs twice. `valid_BT` False: padding, computed but not counted."""
+        checkpointed region, which runs twice. `valid_BT` False: padding, computed but not counted.
+        `router_input_BTD`: what the router sees instead of the tokens themselves."""
         x_ND = x_BTD.flatten(0, 1)
-        routing = self.router(x_ND, None if valid_BT is None else valid_BT.flatten())
+        seen_ND = x_ND if router_input_BTD is None else router_input_BTD.flatten(0, 1)
+        routing = self.router(seen_ND, None if valid_BT is None else valid_BT.flatten())
         y_BTD = self.experts(x_ND, routing.experts_NK, routing.weights_NK).view(x_BTD.shape)
         if self.shared is not None:
             y_BTD = y_BTD + self.shared(x_BTD)
