@@ -46,9 +46,9 @@ def _init_standard(module: nn.Module, generator: torch.Generator, std: float | N
             draw_normal(module.weight, (2.0 / inputs) ** 0.5, generator)
         case nn.Embedding():
             draw_normal(module.weight, 0.02 if std is None else std, generator)
-        case nn.GroupNorm() | nn.RMSNorm():
+        case nn.GroupNorm() | nn.LayerNorm() | nn.RMSNorm():
             nn.init.ones_(module.weight)
         case _:
             return
-    if isinstance(module, nn.Linear | nn.Conv2d | nn.GroupNorm) and module.bias is not None:
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm) and module.bias is not None:
         nn.init.zeros_(module.bias)
