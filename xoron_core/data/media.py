@@ -29,10 +29,10 @@ def _decode(content: bytes) -> Image.Image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} × {image.height} pixels; at most {MAX_PIXELS} are read")
         image.load()
-        return _on_white(ImageOps.exif_transpose(image))
+        return on_white(ImageOps.exif_transpose(image))
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def on_white(image: Image.Image) -> Image.Image:
     """An image of any mode as RGB, what is transparent in it white."""
     if image.mode.startswith("I"):  # grey in 16 bits, which `convert` would cut off at 255
         return Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8)).convert("RGB")
