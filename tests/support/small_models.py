@@ -5,14 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xoron_core.contract.config.model import ImageGeneratorConfig, LanguageModelConfig, XoronConfig
+from xoron_core.contract.config.model import FusionConfig, ImageGeneratorConfig, LanguageModelConfig, XoronConfig
 from xoron_core.contract.config.moe import MoeConfig
 from xoron_core.model.autoencoder import AutoencoderConfig
 from xoron_core.model.initialise import init_module
 from xoron_core.model.language_model import LanguageModel
-from xoron_core.model.xoron import COMPONENTS, XoronMultimodalModel
+from xoron_core.model.xoron import XoronMultimodalModel
 
 VOCAB_SIZE = 200
+TEXT_AND_IMAGES = frozenset({"llm", "generator", "autoencoder"})
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -45,7 +46,12 @@ def xoron_config(**language: Any) -> XoronConfig:
     generator = ImageGeneratorConfig(
         hidden_size=32, num_layers=2, num_heads=4, moe=MoeConfig(num_experts=4, top_k=2, expert_size=24)
     )
-    return XoronConfig(tokenizer="demo", language=language_config(**language), image_generator=generator)
+    return XoronConfig(
+        tokenizer="demo",
+        language=language_config(**language),
+        fusion=FusionConfig(num_layers=2, num_heads=4),
+        image_generator=generator,
+    )
 
 
 def small_autoencoder() -> AutoencoderConfig:
@@ -59,7 +65,7 @@ def make_llm(seed: int = 0, **changes: Any) -> LanguageModel:
     return llm
 
 
-def make_xoron(seed: int = 0, components: frozenset[str] = COMPONENTS, **language: Any) -> XoronMultimodalModel:
+def make_xoron(seed: int = 0, components: frozenset[str] = TEXT_AND_IMAGES, **language: Any) -> XoronMultimodalModel:
     model = XoronMultimodalModel(
         xoron_config(**language), components, vocab_size=VOCAB_SIZE, autoencoder_config=small_autoencoder()
     )

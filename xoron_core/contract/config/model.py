@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from xoron_core.contract.config.moe import MoeConfig
 from xoron_core.contract.config.section import Section
+from xoron_core.contract.config.vision import ImageCompressorConfig, ProjectorConfig, VisionEncoderConfig
 
 
 class RopeConfig(Section):
@@ -94,6 +95,15 @@ class ImageGeneratorConfig(Section):
         return self
 
 
+class FusionConfig(Section):
+    """Gated cross-attention that lets text attend to media again."""
+
+    num_layers: int = Field(4, ge=1)
+    """Layers, spread evenly over those of the decoder."""
+    num_heads: int = Field(16, ge=1)
+    """Attention heads."""
+
+
 class XoronConfig(Section):
     """The whole model. Components that no enabled modality needs are not built."""
 
@@ -101,7 +111,31 @@ class XoronConfig(Section):
     """`demo` for the one shipped here, a folder or `tokenizer.json`, or a name on the Hugging Face hub."""
     language: LanguageModelConfig = LanguageModelConfig()
     """The decoder."""
+    fusion: FusionConfig = FusionConfig()
+    """Lets text attend to pictures, clips and sound between the decoder's layers."""
+    vision_encoder: VisionEncoderConfig = VisionEncoderConfig()
+    """Sees pictures, and clips frame by frame."""
+    image_compressor: ImageCompressorConfig = ImageCompressorConfig()
+    """Makes few tokens of a picture's patches."""
+    image_projector: ProjectorConfig = ProjectorConfig()
+    """Brings a picture's tokens into the decoder."""
+    video_projector: ProjectorConfig = ProjectorConfig()
+    """Brings a clip's tokens into the decoder."""
     image_generator: ImageGeneratorConfig = ImageGeneratorConfig()
     """The diffusion transformer for images."""
     autoencoder: str = "demo"
     """`demo` for the KL autoencoder shipped here, or a folder that holds one in the same form."""
+
+    @model_validator(mode="after")
+    def _fusion_fits(self) -> "XoronConfig":
+        if self.language.hidden_size % self.fusion.num_heads:
+            raise ValueError(
+                f"language.hidden_size {self.language.hidden_size} is not a multiple of fusion.num_heads "
+                f"{self.fusion.num_heads}; change one of them"
+            )
+        if self.fusion.num_layers > self.language.num_layers:
+            raise ValueError(
+                f"fusion.num_layers {self.fusion.num_layers} is more than language.num_layers "
+                f"{self.language.num_layers}; lower the former"
+            )
+        return self
