@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from xoron_core.contract.config.model import ImageGeneratorConfig
 from xoron_core.model.initialise import Initialised, draw_normal
+from xoron_core.model.layers.checkpointing import Checkpointed
 from xoron_core.model.layers.dit import DualStreamBlock, Modulation, TimeEmbedding
 from xoron_core.model.layers.norms import modulate
 from xoron_core.model.layers.rope import grid_rotary
@@ -37,7 +37,7 @@ def unpatchify(x_BNC: Tensor, patch: int, height: int, width: int) -> Tensor:
     return F.pixel_shuffle(grid_BCHW, patch)
 
 
-class ImageGenerator(Initialised):
+class ImageGenerator(Checkpointed, Initialised):
     """MoE-DiT for flow matching: x_t = (1 - t) · data + t · noise, velocity = noise - data."""
 
     def __init__(self, config: ImageGeneratorConfig, prompt_size: int, latent_channels: int = 4) -> None:
@@ -55,16 +55,11 @@ class ImageGenerator(Initialised):
         )
         self.final_modulation = Modulation(hidden, 2)
         self.velocity_proj = nn.Linear(hidden, values)
-        self.gradient_checkpointing = False
 
     def init_own(self, generator: torch.Generator) -> None:
         """The first prediction is zero."""
         draw_normal(self.null_prompt_D, 1.0, generator)
         nn.init.zeros_(self.velocity_proj.weight)
-
-    def gradient_checkpointing_enable(self, enabled: bool = True) -> None:
-        """Recompute each block's activations in the backward pass, or stop doing so."""
-        self.gradient_checkpointing = enabled
 
     def forward(
         self,
@@ -109,11 +104,9 @@ class ImageGenerator(Initialised):
         aux_loss = x_BND.new_zeros((), dtype=torch.float32)
         for block in self.blocks:
             assert isinstance(block, DualStreamBlock)
-            inputs = (x_BND, prompt_BLD, states_BLD, condition_BD, seen_BJ, rotary)
-            if self.gradient_checkpointing and self.training:
-                x_BND, prompt_BLD, stats = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
-            else:
-                x_BND, prompt_BLD, stats = block(*inputs)
+            x_BND, prompt_BLD, stats = self.run_layer(
+                block, x_BND, prompt_BLD, states_BLD, condition_BD, seen_BJ, rotary
+            )
             block.experts.record(stats)
             aux_loss = aux_loss + stats.aux_loss
         x_BND = self.velocity_proj(modulate(x_BND, *self.final_modulation(condition_BD)))

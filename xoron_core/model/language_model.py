@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from xoron_core.contract.config.model import LanguageModelConfig
 from xoron_core.model import generation
 from xoron_core.model.cross_entropy import IGNORED, linear_cross_entropy
+from xoron_core.model.fusion import FusedMedia
 from xoron_core.model.initialise import Initialised
 from xoron_core.model.layers.attention import make_attention
 from xoron_core.model.layers.attention_mask import AttentionMask, make_attention_mask
+from xoron_core.model.layers.checkpointing import Checkpointed
 from xoron_core.model.layers.feed_forward import SwiGLU
 from xoron_core.model.layers.kv_cache import KeyValueCache
 from xoron_core.model.layers.moe import MoE, RouterStats
@@ -75,7 +76,7 @@ class DecoderLayer(nn.Module):
         return x_BTD + self.feed_forward(normed_BTD), None
 
 
-class Decoder(nn.Module):
+class Decoder(Checkpointed):
     """Embedding, layers, final norm."""
 
     def __init__(self, config: LanguageModelConfig, num_rows: int) -> None:
@@ -87,7 +88,6 @@ class Decoder(nn.Module):
         factor = self.rope.attention_factor
         self.layers = nn.ModuleList(DecoderLayer(config, layer, factor) for layer in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.gradient_checkpointing = False
 
     @property
     def cache_width(self) -> int:
@@ -103,23 +103,21 @@ class Decoder(nn.Module):
         mask: AttentionMask,
         valid_BT: Tensor | None = None,
         cache: KeyValueCache | None = None,
+        media: FusedMedia | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Embedded tokens → final hidden states and the layers' summed balance loss."""
+        """Embedded tokens → final hidden states and the layers' summed balance loss; `media` is attended to between
+        the layers."""
         rotary = self.rope(positions_BT)
         aux_loss = x_BTD.new_zeros((), dtype=torch.float32)
-        for layer in self.layers:
+        for index, layer in enumerate(self.layers):
             assert isinstance(layer, DecoderLayer)
-            if self.gradient_checkpointing and self.training and cache is None:
-                # no dropout in here: no random state to carry
-                x_BTD, stats = checkpoint(
-                    layer, x_BTD, rotary, mask, valid_BT, use_reentrant=False, preserve_rng_state=False
-                )
-            else:
-                x_BTD, stats = layer(x_BTD, rotary, mask, valid_BT, cache)
+            x_BTD, stats = self.run_layer(layer, x_BTD, rotary, mask, valid_BT, cache)
             if isinstance(layer.feed_forward, MoE):
                 assert stats is not None
                 layer.feed_forward.record(stats)
                 aux_loss = aux_loss + stats.aux_loss
+            if media is not None:
+                x_BTD = media.follow(index, x_BTD)
         return self.norm(x_BTD), aux_loss
 
 
@@ -152,7 +150,7 @@ class LanguageModel(Initialised):
 
     def gradient_checkpointing_enable(self, enabled: bool = True) -> None:
         """Recompute each layer's activations in the backward pass, or stop doing so."""
-        self.model.gradient_checkpointing = enabled
+        self.model.gradient_checkpointing_enable(enabled)
 
     def forward(
         self,
@@ -161,6 +159,7 @@ class LanguageModel(Initialised):
         inputs_embeds_BTD: Tensor | None = None,
         position_ids_BT: Tensor | None = None,
         document_ids_BT: Tensor | None = None,
+        media: FusedMedia | None = None,
         labels_BT: Tensor | None = None,
         loss_weights_BT: Tensor | None = None,
         return_logits: bool = False,
@@ -169,6 +168,7 @@ class LanguageModel(Initialised):
 
         `document_ids_BT`: tokens see their own document only, and positions restart with it; a negative id is
         padding, which the experts' load does not count. `position_ids_BT` overrules those positions.
+        `media`: states that every token of its row attends to between the layers.
         `labels_BT` stand where the tokens stand, as in Hugging Face: the label at t is predicted from t - 1, the
         shift happens in here. -100 is ignored; the first token of every packed document must be -100, or the last
         token of the document before would predict it. `loss_weights_BT` stand beside the labels, 1 where None.
@@ -184,7 +184,7 @@ class LanguageModel(Initialised):
                 position_ids_BT = document_positions(document_ids_BT)
         mask = make_attention_mask(document_ids_BT, num_tokens, self.config.sliding_window, device)
         valid_BT = None if document_ids_BT is None else document_ids_BT >= 0
-        hidden_BTD, aux_loss = self.model(x_BTD, position_ids_BT, mask, valid_BT)
+        hidden_BTD, aux_loss = self.model(x_BTD, position_ids_BT, mask, valid_BT, media=media)
         logits_BTV = self.logits(hidden_BTD) if return_logits else None
         if labels_BT is None:
             return LanguageModelOutput(hidden_BTD, aux_loss, logits_BTV)
@@ -227,12 +227,13 @@ class LanguageModel(Initialised):
         generator: torch.Generator | None = None,
         eos_token_id: int | None = None,
     ) -> Tensor:
-        """See `generation.generate`."""
-        return generation.generate(
+        """Continue prompts of equal length, [B, T] → [B, up to T + max_new_tokens]: see `generation.generate`."""
+        new_BN = generation.generate(
             self,
-            input_ids_BT,
+            self.model.embed_tokens(input_ids_BT),
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             generator=generator,
             eos_token_id=eos_token_id,
         )
+        return torch.cat((input_ids_BT, new_BN), dim=1)

@@ -5,18 +5,21 @@ Shapes: B batch, L prompt tokens, D width of the language model, C latent channe
 
 from collections.abc import Callable
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
 
 from xoron_core.contract.config.model import XoronConfig
 from xoron_core.model.autoencoder import Autoencoder, AutoencoderConfig
+from xoron_core.model.components import COMPONENTS, Sizes
+from xoron_core.model.fusion import FusedMedia, Fusion
 from xoron_core.model.image_generator import ImageGenerator
 from xoron_core.model.initialise import init_module
 from xoron_core.model.language_model import LanguageModel
+from xoron_core.model.layers.checkpointing import Checkpointed
 from xoron_core.model.layers.moe import MoE
-
-COMPONENTS = frozenset({"llm", "generator", "autoencoder"})
+from xoron_core.model.media import MediaTokens, insert_media
 
 Task = Callable[..., Any]
 """What a modality runs on the model: called with the model first."""
@@ -30,6 +33,7 @@ class XoronMultimodalModel(nn.Module):
     """
 
     llm: LanguageModel
+    fusion: Fusion
     generator: ImageGenerator
     autoencoder: Autoencoder
     """Frozen: neither trained nor switched to training mode."""
@@ -46,25 +50,20 @@ class XoronMultimodalModel(nn.Module):
     ) -> None:
         """Build `components`, a subset of COMPONENTS, for a tokenizer of `vocab_size` ids.
 
-        Raises ValueError for an unknown component, or a generator without the components it works with.
+        Raises ValueError for an unknown component, or one without the components it works with.
         """
         super().__init__()
-        if components - COMPONENTS:
-            unknown = ", ".join(sorted(components - COMPONENTS))
-            raise ValueError(f"unknown components {unknown}; there are {', '.join(sorted(COMPONENTS))}")
-        if "generator" in components and not {"llm", "autoencoder"} <= components:
-            raise ValueError(f"generator needs llm and autoencoder, got {', '.join(sorted(components))}; add them")
+        _check(components)
         self.config = config
         self.components = components
         self.tasks: dict[str, Task] = {}
         self.tokenizer = None
-        if "llm" in components:
-            self.llm = LanguageModel(config.language, vocab_size)
+        sizes = Sizes(config, vocab_size, autoencoder_config or AutoencoderConfig())
+        for name, component in COMPONENTS.items():
+            if name in components:
+                self.add_module(name, component.build(sizes))
         if "autoencoder" in components:
-            self.autoencoder = Autoencoder(autoencoder_config).requires_grad_(requires_grad=False).eval()
-        if "generator" in components:
-            channels = self.autoencoder.config.latent_channels
-            self.generator = ImageGenerator(config.image_generator, config.language.hidden_size, channels)
+            self.autoencoder.requires_grad_(requires_grad=False).eval()
 
     def __getattr__(self, name: str) -> Any:
         """Only reached where the ordinary look-up fails: say which component is missing."""
@@ -99,18 +98,16 @@ class XoronMultimodalModel(nn.Module):
         autoencoder's trained weights afterwards.
         """
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        for index, name in enumerate(sorted(COMPONENTS)):
-            if name in self.components:
-                own = torch.Generator(device=generator.device).manual_seed(seed + index)
-                std = self.config.language.initializer_range if name == "llm" else None
-                init_module(self._modules_of(name), own, std)
+        for name in sorted(self.components):
+            own = torch.Generator(device=generator.device).manual_seed(seed + crc32(name.encode()))
+            std = self.config.language.initializer_range if name == "llm" else None
+            init_module(self._modules_of(name), own, std)
 
     def gradient_checkpointing_enable(self, enabled: bool = True) -> None:
-        """Recompute activations in the backward pass of every trained component, or stop doing so."""
-        if "llm" in self.components:
-            self.llm.gradient_checkpointing_enable(enabled)
-        if "generator" in self.components:
-            self.generator.gradient_checkpointing_enable(enabled)
+        """Recompute activations in the backward pass of every stack of layers, or stop doing so."""
+        for module in self.modules():
+            if isinstance(module, Checkpointed):
+                module.gradient_checkpointing_enable(enabled)
 
     @torch.no_grad()
     def encode_images(self, images_B3HW: Tensor, noise_BCHW: Tensor | None = None) -> Tensor:
@@ -130,6 +127,13 @@ class XoronMultimodalModel(nn.Module):
         """
         document_ids_BL = prompt_mask_BL.long() - 1
         return self.llm(prompt_ids_BL, document_ids_BT=document_ids_BL).hidden_states_BTD  # type: ignore[no-any-return]
+
+    def embed(self, input_ids_BT: Tensor, placeholder_id: int, media: MediaTokens) -> tuple[Tensor, FusedMedia]:
+        """Embedded tokens [B, T, D] with the media's embeddings in the placeholders' places, and the media again for
+        the decoder's layers to attend to."""
+        embedded_BTD = self.llm.model.embed_tokens(input_ids_BT)
+        inserted_BTD = insert_media(embedded_BTD, input_ids_BT == placeholder_id, media)
+        return inserted_BTD, FusedMedia(self.fusion, media.tokens_BMD, media.mask_BM)
 
     def moe_layers(self) -> dict[str, MoE]:
         """Every layer of experts as `<component>.<layer>`, in order."""
@@ -169,3 +173,12 @@ class XoronMultimodalModel(nn.Module):
         module = self._modules[component]
         assert module is not None
         return module
+
+
+def _check(components: frozenset[str]) -> None:
+    unknown = components - set(COMPONENTS)
+    if unknown:
+        raise ValueError(f"unknown components {', '.join(sorted(unknown))}; there are {', '.join(sorted(COMPONENTS))}")
+    for name in sorted(components):
+        if missing := COMPONENTS[name].needs - components:
+            raise ValueError(f"{name} needs {', '.join(sorted(missing))}; add what is missing to components")

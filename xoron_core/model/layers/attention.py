@@ -39,7 +39,8 @@ class LatentAttention(nn.Module):
         self.o_proj = nn.Linear(heads * self.value, hidden, bias=False)
 
     def forward(self, x_BTD: Tensor, rotary: Rotary, mask: AttentionMask, cache: KeyValueCache | None = None) -> Tensor:
-        """Attend; with a cache, either its first tokens (under `mask`) or one token more."""
+        """Attend; with a cache, either its first tokens or one token more, for which a `mask` without
+        content means all that is cached."""
         batch, tokens, _ = x_BTD.shape
         q_BTHW = self.q_proj(x_BTD).view(batch, tokens, self.num_heads, self.nope + self.rope)
         q_nope_BTHN, q_rope_BTHR = q_BTHW.split_with_sizes((self.nope, self.rope), dim=-1)
@@ -52,7 +53,7 @@ class LatentAttention(nn.Module):
             new_BTC = torch.cat((latent_BTC, k_rope_BT1R.squeeze(2)), dim=-1)
             seen_BSC = cache.append(self.layer, new_BTC, self.window)
             if continuing:
-                out_BTHV = self._attend_absorbed(q_nope_BTHN, q_rope_BTHR, seen_BSC)
+                out_BTHV = self._attend_absorbed(q_nope_BTHN, q_rope_BTHR, seen_BSC, mask)
                 return self.o_proj(out_BTHV.flatten(2))  # type: ignore[no-any-return]
         kv_BTHW = self.kv_up_proj(latent_BTC).view(batch, tokens, self.num_heads, self.nope + self.value)
         k_nope_BTHN, v_BTHV = kv_BTHW.split_with_sizes((self.nope, self.value), dim=-1)
@@ -61,7 +62,9 @@ class LatentAttention(nn.Module):
         out_BHTV = attend(q_BTHW.transpose(1, 2), k_BTHW.transpose(1, 2), v_BTHV.transpose(1, 2), mask, self.scale)
         return self.o_proj(out_BHTV.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
-    def _attend_absorbed(self, q_nope_BTHN: Tensor, q_rope_BTHR: Tensor, seen_BSC: Tensor) -> Tensor:
+    def _attend_absorbed(
+        self, q_nope_BTHN: Tensor, q_rope_BTHR: Tensor, seen_BSC: Tensor, mask: AttentionMask
+    ) -> Tensor:
         """One new token (T = 1) against the cached latents, [B, 1, H, V]: keys and values are never expanded."""
         latent_BSC, k_rope_BSR = seen_BSC.split_with_sizes((self.rank, self.rope), dim=-1)
         up_HWC = self.kv_up_proj.weight.view(self.num_heads, self.nope + self.value, self.rank)
@@ -69,6 +72,8 @@ class LatentAttention(nn.Module):
         q_latent_BTHC = torch.einsum("bthn,hnc->bthc", q_nope_BTHN, key_up_HNC)
         scores_BHTS = torch.einsum("bthc,bsc->bhts", q_latent_BTHC, latent_BSC)
         scores_BHTS = scores_BHTS + torch.einsum("bthr,bsr->bhts", q_rope_BTHR, k_rope_BSR)
+        if mask.dense_B1TT is not None:
+            scores_BHTS = scores_BHTS.masked_fill(~mask.dense_B1TT, float("-inf"))
         weights_BHTS = F.softmax(scores_BHTS.float() * self.scale, dim=-1).to(latent_BSC.dtype)
         mixed_BTHC = torch.einsum("bhts,bsc->bthc", weights_BHTS, latent_BSC)
         return torch.einsum("bthc,hvc->bthv", mixed_BTHC, value_up_HVC)
@@ -90,7 +95,8 @@ class GroupedQueryAttention(nn.Module):
         self.o_proj = nn.Linear(self.num_heads * self.width, config.hidden_size, bias=False)
 
     def forward(self, x_BTD: Tensor, rotary: Rotary, mask: AttentionMask, cache: KeyValueCache | None = None) -> Tensor:
-        """Attend; with a cache, either its first tokens (under `mask`) or one token more."""
+        """Attend; with a cache, either its first tokens or one token more, for which a `mask` without
+        content means all that is cached."""
         batch, tokens, _ = x_BTD.shape
         q_BTHW = rotate(self.q_proj(x_BTD).view(batch, tokens, self.num_heads, self.width), rotary)
         k_BTKW = rotate(self.k_proj(x_BTD).view(batch, tokens, self.num_kv_heads, self.width), rotary)
@@ -100,8 +106,9 @@ class GroupedQueryAttention(nn.Module):
             seen_BSC = cache.append(self.layer, torch.cat((k_BTKW, v_BTKW), dim=2).flatten(2), self.window)
             if continuing:
                 k_BTKW, v_BTKW = seen_BSC.view(batch, -1, 2 * self.num_kv_heads, self.width).chunk(2, dim=2)
-                everything = torch.ones((1, 1, 1, k_BTKW.shape[1]), dtype=torch.bool, device=x_BTD.device)
-                mask = AttentionMask(dense_B1TT=everything)
+                if mask.dense_B1TT is None:
+                    everything = torch.ones((1, 1, 1, k_BTKW.shape[1]), dtype=torch.bool, device=x_BTD.device)
+                    mask = AttentionMask(dense_B1TT=everything)
         out_BHTW = attend(q_BTHW.transpose(1, 2), k_BTKW.transpose(1, 2), v_BTKW.transpose(1, 2), mask, self.scale)
         return self.o_proj(out_BHTW.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 

@@ -1,0 +1,46 @@
+"""The components that a model can have: how each is built, and which others it works with."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from torch import nn
+
+from xoron_core.contract.config.model import XoronConfig
+from xoron_core.model.autoencoder import Autoencoder, AutoencoderConfig
+from xoron_core.model.fusion import Fusion
+from xoron_core.model.image_generator import ImageGenerator
+from xoron_core.model.language_model import LanguageModel
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the components are built from."""
+
+    config: XoronConfig
+    vocab_size: int
+    autoencoder: AutoencoderConfig
+
+
+@dataclass(frozen=True)
+class Component:
+    """One component; `needs` names those it cannot work without."""
+
+    build: Callable[[Sizes], nn.Module]
+    needs: frozenset[str] = frozenset()
+
+
+def _image_generator(sizes: Sizes) -> ImageGenerator:
+    config = sizes.config
+    return ImageGenerator(config.image_generator, config.language.hidden_size, sizes.autoencoder.latent_channels)
+
+
+COMPONENTS: Mapping[str, Component] = MappingProxyType(
+    {
+        "llm": Component(lambda sizes: LanguageModel(sizes.config.language, sizes.vocab_size)),
+        "fusion": Component(lambda sizes: Fusion(sizes.config.fusion, sizes.config.language), frozenset({"llm"})),
+        "autoencoder": Component(lambda sizes: Autoencoder(sizes.autoencoder)),
+        "generator": Component(_image_generator, frozenset({"llm", "autoencoder"})),
+    }
+)
+"""In the order in which they are built."""
