@@ -1,0 +1,1 @@
+"""Encoders of pictures and clips, and projectors into the language model."""

@@ -1,0 +1,80 @@
+"""The image backbone: a SigLIP vision tower (arXiv 2303.15343) as transformers has it, without its pooling head.
+
+Shapes: B pictures, H × W pixels in [-1, 1], N patches, D width.
+"""
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from xoron_core.contract.config.vision import Grid, VisionEncoderConfig
+from xoron_core.model.initialise import Initialised, draw_normal
+
+
+class VisionEncoder(Initialised):
+    """Pictures to patches. What makes fewer tokens of them is a component of its own, `ImageCompressor`: video, which
+    goes on from the patches of every frame, does not need it."""
+
+    def __init__(self, config: VisionEncoderConfig) -> None:
+        super().__init__()
+        # takes seconds to import: only a model that sees pays for it
+        from transformers import SiglipVisionConfig, SiglipVisionModel
+
+        self.config = config
+        self.vision_model = SiglipVisionModel(
+            SiglipVisionConfig(
+                image_size=config.image_size,
+                patch_size=config.patch_size,
+                hidden_size=config.hidden_size,
+                num_hidden_layers=config.num_layers,
+                num_attention_heads=config.num_heads,
+                intermediate_size=config.intermediate_size,
+                vision_use_head=False,
+            )
+        )
+        self.gradient_checkpointing = False
+
+    @property
+    def grid(self) -> Grid:
+        """Rows and columns of the patches, which come in row order."""
+        return self.config.grid
+
+    def init_own(self, generator: torch.Generator) -> None:
+        """What the standard rules do not fit: patches and places of like size, small residual branches at first."""
+        embeddings = self.vision_model.embeddings
+        draw_normal(embeddings.patch_embedding.weight, (3 * self.config.patch_size**2) ** -0.5, generator)
+        draw_normal(embeddings.position_embedding.weight, 0.5, generator)
+        embeddings.position_ids.copy_(torch.arange(embeddings.position_ids.shape[-1]))
+        factor = (2 * self.config.num_layers) ** -0.5
+        for name, parameter in self.vision_model.named_parameters():
+            if name.endswith(("out_proj.weight", "fc2.weight")):
+                parameter.mul_(factor)
+
+    def gradient_checkpointing_enable(self, enabled: bool = True) -> None:
+        """Recompute each layer's activations in the backward pass, or stop doing so."""
+        self.gradient_checkpointing = enabled
+
+    def forward(self, images_B3HW: Tensor) -> Tensor:
+        """See `patches`."""
+        return self.patches(images_B3HW)
+
+    def patches(self, images_B3HW: Tensor) -> Tensor:
+        """Normalised states of the patches, [B, N, D].
+
+        Raises: ValueError for pictures of another size than the configuration's.
+        """
+        size = self.config.image_size
+        if images_B3HW.shape[1:] != (3, size, size):
+            raise ValueError(
+                f"pictures of shape {tuple(images_B3HW.shape)}: expected [B, 3, {size}, {size}]; resize them, or "
+                "change model.vision_encoder.image_size"
+            )
+        x_BND = self.vision_model.embeddings(images_B3HW)
+        # layer by layer as in `SiglipVisionModel.forward`, recomputed as every other component does it
+        for layer in self.vision_model.encoder.layers:
+            if self.gradient_checkpointing and self.training:
+                x_BND = checkpoint(layer, x_BND, None, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x_BND = layer(x_BND, None)
+        normed_BND: Tensor = self.vision_model.post_layernorm(x_BND)
+        return normed_BND

@@ -1,0 +1,113 @@
+"""From an encoder's tokens to embeddings of the language model: resampled, one by one, or merged with neighbours.
+
+Shapes: B batch, N tokens, M embeddings, E the encoder's width, D the language model's.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from xoron_core.contract.config.vision import Grid, ProjectorConfig
+from xoron_core.model.initialise import Initialised, draw_normal
+from xoron_core.model.layers.norms import RMSNorm
+from xoron_core.model.vision.reading import EPS, ReadingLayer
+
+
+class PerceiverResampler(Initialised):
+    """Learned latents read the tokens and themselves, layer after layer (arXiv 2204.14198)."""
+
+    def __init__(self, config: ProjectorConfig, input_size: int, output_size: int) -> None:
+        super().__init__()
+        self.input_proj = nn.Linear(input_size, output_size)
+        self.latents_MD = nn.Parameter(torch.empty(config.num_latents, output_size))
+        self.layers = nn.ModuleList(ReadingLayer(output_size, config.num_heads) for _ in range(config.num_layers))
+        self.gradient_checkpointing = False
+
+    def init_own(self, generator: torch.Generator) -> None:
+        """Latents as large as what they read."""
+        draw_normal(self.latents_MD, 1.0, generator)
+
+    def forward(self, x_BNE: Tensor) -> Tensor:
+        """[B, N, E] → [B, M, D]."""
+        x_BND = self.input_proj(x_BNE)
+        latents_BMD = self.latents_MD.expand(len(x_BNE), -1, -1)
+        for layer in self.layers:
+            memory_BSD = torch.cat((x_BND, latents_BMD.to(x_BND.dtype)), dim=1)
+            if self.gradient_checkpointing and self.training:
+                latents_BMD = checkpoint(layer, latents_BMD, memory_BSD, use_reentrant=False, preserve_rng_state=False)
+            else:
+                latents_BMD = layer(latents_BMD, memory_BSD)
+        return latents_BMD
+
+
+class TokenMlp(nn.Module):
+    """Each token through a network of two layers."""
+
+    def __init__(self, input_size: int, output_size: int) -> None:
+        super().__init__()
+        self.up_proj = nn.Linear(input_size, 2 * output_size)
+        self.down_proj = nn.Linear(2 * output_size, output_size)
+
+    def forward(self, x_BNE: Tensor) -> Tensor:
+        """[B, N, E] → [B, N, D]."""
+        return self.down_proj(F.gelu(self.up_proj(x_BNE)))  # type: ignore[no-any-return]
+
+
+class SpatialMerge(nn.Module):
+    """Each 2 × 2 neighbours side by side through a `TokenMlp`; an odd side is filled up with zeros."""
+
+    def __init__(self, input_size: int, output_size: int, grid: Grid) -> None:
+        super().__init__()
+        self.grid = grid
+        self.mlp = TokenMlp(4 * input_size, output_size)
+
+    def forward(self, x_BNE: Tensor) -> Tensor:
+        """[B, N, E] → [B, M, D], N a number of grids in succession."""
+        rows, columns = self.grid
+        grids_GERC = x_BNE.reshape(-1, rows, columns, x_BNE.shape[-1]).permute(0, 3, 1, 2)
+        filled_GERC = F.pad(grids_GERC, (0, columns % 2, 0, rows % 2))
+        merged_GNE = F.pixel_unshuffle(filled_GERC, 2).flatten(2).transpose(1, 2)
+        return self.mlp(merged_GNE.reshape(len(x_BNE), -1, merged_GNE.shape[-1]))  # type: ignore[no-any-return]
+
+
+class Projector(nn.Module):
+    """Encoder tokens → embeddings that are as large as those of tokens.
+
+    `grid`: how the tokens lie; several grids may follow one another (frames). `output_scale`: root mean square of the
+    output at first. The learned scale behind the norm is relative to it: at its size a step of Adam would upset it.
+    """
+
+    def __init__(
+        self, config: ProjectorConfig, input_size: int, output_size: int, grid: Grid, output_scale: float
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.grid = grid
+        self.output_scale = output_scale
+        self.network: PerceiverResampler | TokenMlp | SpatialMerge
+        match config.kind:
+            case "perceiver":
+                self.network = PerceiverResampler(config, input_size, output_size)
+            case "mlp":
+                self.network = TokenMlp(input_size, output_size)
+            case "spatial":
+                self.network = SpatialMerge(input_size, output_size, grid)
+        self.norm = RMSNorm(output_size, eps=EPS)
+
+    def num_outputs(self, num_inputs: int) -> int:
+        """Embeddings made of that many tokens: as many placeholders stand for them.
+
+        Raises: ValueError when they fill no whole number of grids, and `spatial` is to merge them.
+        """
+        return self.config.num_outputs(num_inputs, self.grid)
+
+    def gradient_checkpointing_enable(self, enabled: bool = True) -> None:
+        """Recompute activations in the backward pass where there are layers, or stop doing so."""
+        if isinstance(self.network, PerceiverResampler):
+            self.network.gradient_checkpointing = enabled
+
+    def forward(self, x_BNE: Tensor) -> Tensor:
+        """[B, N, E] → [B, M, D]."""
+        normed_BMD: Tensor = self.norm(self.network(x_BNE))
+        return normed_BMD * self.output_scale
