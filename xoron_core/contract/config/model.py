@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from xoron_core.contract.config.moe import MoeConfig
 from xoron_core.contract.config.section import Section
+from xoron_core.contract.config.video_encoder import VideoEncoderConfig
 from xoron_core.contract.config.vision import ImageCompressorConfig, ProjectorConfig, VisionEncoderConfig
 
 
@@ -119,6 +120,8 @@ class XoronConfig(Section):
     """Makes few tokens of a picture's patches."""
     image_projector: ProjectorConfig = ProjectorConfig()
     """Brings a picture's tokens into the decoder."""
+    video_encoder: VideoEncoderConfig = VideoEncoderConfig()
+    """Sees motion in the patches of a clip's frames."""
     video_projector: ProjectorConfig = ProjectorConfig()
     """Brings a clip's tokens into the decoder."""
     image_generator: ImageGeneratorConfig = ImageGeneratorConfig()
