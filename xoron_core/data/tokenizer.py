@@ -74,6 +74,11 @@ class Tokenizer:
         text: str = self.backend.decode(list(ids), skip_special_tokens=False)
         return text
 
+    def decode_plain(self, ids: Sequence[int]) -> str:
+        """The text of ids without the special tokens among them."""
+        text: str = self.backend.decode(list(ids), skip_special_tokens=True)
+        return text
+
 
 def _from_transformers(name: str, path: Path) -> Backend:
     """A tokenizer that only transformers knows how to load, from a folder, its cache or the hub."""

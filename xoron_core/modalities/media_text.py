@@ -1,0 +1,201 @@
+"""Text about media: a picture, a clip or sound in the prompt, and an answer that is learned.
+
+Shapes: B rows, T tokens, M media embeddings of a row, P tokens of a prompt, N tokens of an answer.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from xoron_core.contract.config.run import RunConfig
+from xoron_core.contract.modalities.media_text import MediaTextConfig
+from xoron_core.contract.special_tokens import PLACEHOLDER, opening
+from xoron_core.data.records import Record, SampleOrigin
+from xoron_core.data.tokenizer import Tokenizer
+from xoron_core.modalities.base import Artifact, Batch, LossTerms, Modality
+from xoron_core.model.cross_entropy import IGNORED
+from xoron_core.model.generation import generate
+from xoron_core.model.media import MediaTokens
+from xoron_core.model.xoron import XoronMultimodalModel
+
+LENGTH_MULTIPLE = 8
+"""Rows of a batch are padded to a multiple of this: few shapes, little padding."""
+
+Media = TypeVar("Media", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class MediaTextSample(Generic[Media]):
+    """What was given, and the ids of the prompt (a placeholder for every media embedding) and of the answer."""
+
+    origin: SampleOrigin
+    media: npt.NDArray[Media]
+    prompt_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        """One: nothing is packed."""
+        return 1
+
+    def piece(self, start: int, stop: int) -> "MediaTextSample[Media]":
+        """Itself: it has no parts."""
+        return self
+
+
+class Scored(NamedTuple):
+    """The answers' loss, and the media embeddings that it saw."""
+
+    terms: LossTerms
+    media: MediaTokens
+
+
+class MediaText(Modality[MediaTextSample[Any], MediaTextSample[Any]]):
+    """The shared half of what reads media: subclasses say how media are prepared, collated, encoded and shown."""
+
+    def __init__(self, config: RunConfig, tokenizer: Tokenizer) -> None:
+        super().__init__(config, tokenizer)
+        self.placeholder_id = tokenizer.token_id(opening(PLACEHOLDER))
+
+    @property
+    @abstractmethod
+    def config(self) -> MediaTextConfig:
+        """Its own section of the configuration."""
+
+    @abstractmethod
+    def collate_media(self, samples: Sequence[MediaTextSample[Any]]) -> dict[str, Tensor]:
+        """What `encode_media` reads."""
+
+    @abstractmethod
+    def encode_media(self, model: XoronMultimodalModel, tensors: Mapping[str, Tensor]) -> MediaTokens:
+        """Media embeddings in the width of the language model, as many a row as it has placeholders."""
+
+    @abstractmethod
+    def show_media(self, sample: MediaTextSample[Any], caption: str) -> tuple[Artifact, ...]:
+        """The files that show what the model was given."""
+
+    def ask(self, sample: MediaTextSample[Any]) -> str:
+        """What a sample asks, as its caption says it: the words of the prompt."""
+        return self.readable(sample.prompt_ids)
+
+    def answer_ids(self, record: Record, answer: str) -> tuple[int, ...]:
+        """The ids of an answer and of its end.
+
+        Raises: DataError when it is longer than `max_answer_tokens`.
+        """
+        ids = (*self.tokenizer.encode(answer), self.tokenizer.eos_id)
+        if len(ids) > self.config.max_answer_tokens:
+            raise record.error(
+                f"the answer has {len(ids)} tokens, more than modalities.{self.name}.max_answer_tokens "
+                f"{self.config.max_answer_tokens}; shorten it or raise the limit"
+            )
+        return ids
+
+    def collate(self, samples: Sequence[MediaTextSample[Any]]) -> Batch:
+        """Rows [B, T], padded on the right: `input_ids`, `labels` (the answer; -100 elsewhere), `document_ids` (0, and
+        -1 where there is padding), `prompt_lengths` [B], and what the media become."""
+        lengths = [len(sample.prompt_ids) + len(sample.answer_ids) for sample in samples]
+        shape = (len(samples), -(-max(lengths) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE)
+        input_ids = np.full(shape, self.tokenizer.pad_id, dtype=np.int64)
+        labels = np.full(shape, IGNORED, dtype=np.int64)
+        document_ids = np.full(shape, -1, dtype=np.int64)
+        for row, (sample, length) in enumerate(zip(samples, lengths, strict=True)):
+            input_ids[row, :length] = sample.prompt_ids + sample.answer_ids
+            labels[row, len(sample.prompt_ids) : length] = sample.answer_ids
+            document_ids[row, :length] = 0
+        return Batch(
+            modality=self.name,
+            tensors={
+                "input_ids": torch.from_numpy(input_ids),
+                "labels": torch.from_numpy(labels),
+                "document_ids": torch.from_numpy(document_ids),
+                "prompt_lengths": torch.tensor([len(sample.prompt_ids) for sample in samples]),
+                **self.collate_media(samples),
+            },
+            counts={"loss": float(sum(len(sample.answer_ids) for sample in samples))},
+            num_samples=len(samples),
+            num_tokens=sum(lengths),
+            sample_ids=tuple(sample.origin.id for sample in samples),
+        )
+
+    def score(self, model: XoronMultimodalModel, batch: Batch) -> Scored:
+        """Cross-entropy of the answers under `loss`, a token at a time, given prompt and media."""
+        tensors = batch.tensors
+        media = self.encode_media(model, tensors)
+        embedded_BTD, fused = model.embed(tensors["input_ids"], self.placeholder_id, media)
+        output = model.llm(
+            inputs_embeds_BTD=embedded_BTD,
+            document_ids_BT=tensors["document_ids"],
+            media=fused,
+            labels_BT=tensors["labels"],
+        )
+        return Scored({"loss": (output.loss_sum, output.weight_sum)}, media)
+
+    def loss(self, model: XoronMultimodalModel, batch: Batch) -> LossTerms:
+        """Cross-entropy of the answers."""
+        return self.score(model, batch).terms
+
+    def derived(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Perplexity of the answers."""
+        return {"perplexity": exp(min(values["loss"], 700.0))} if "loss" in values else {}
+
+    @torch.no_grad()
+    def answer(self, model: XoronMultimodalModel, batch: Batch, media: MediaTokens | None = None) -> list[str]:
+        """The likeliest answers, greedily, one a row; `media` saves encoding once more."""
+        tensors = batch.tensors
+        media = self.encode_media(model, tensors) if media is None else media
+        prompt_ids_BP, mask_BP = left_padded(tensors["input_ids"], tensors["prompt_lengths"], self.tokenizer.pad_id)
+        embedded_BPD, fused = model.embed(prompt_ids_BP, self.placeholder_id, media)
+        ids_BN = generate(
+            model.llm,
+            embedded_BPD,
+            prompt_mask_BT=mask_BP,
+            media=fused,
+            max_new_tokens=self.config.max_answer_tokens,
+            temperature=0.0,
+            generator=None,
+            eos_token_id=self.tokenizer.eos_id,
+        )
+        return [self.readable(ids) for ids in ids_BN.tolist()]
+
+    def truths(self, batch: Batch) -> list[str]:
+        """The answers that were to be given, as `answer` writes them."""
+        return [self.readable([token for token in row if token != IGNORED]) for row in batch.tensors["labels"].tolist()]
+
+    def readable(self, ids: Sequence[int]) -> str:
+        """The text of an answer up to its end, without tags."""
+        ids = list(ids)
+        ids = ids[: ids.index(self.tokenizer.eos_id)] if self.tokenizer.eos_id in ids else ids
+        return self.tokenizer.decode_plain(ids).strip()
+
+    def prompts(self, held_out: Sequence[MediaTextSample[Any]]) -> Sequence[MediaTextSample[Any]]:
+        """Rows that are held out, spread evenly."""
+        count = min(self.config.sample_count, len(held_out))
+        return [held_out[int(at)] for at in np.linspace(0, len(held_out) - 1, count)]
+
+    def sample(
+        self, model: XoronMultimodalModel, prompt: MediaTextSample[Any], generator: torch.Generator
+    ) -> tuple[Artifact, ...]:
+        """What was given, and the model's answer beside the true one."""
+        batch = self.collate([prompt]).to(next(model.parameters()).device)
+        caption = self.ask(prompt)
+        [answer], [truth] = self.answer(model, batch), self.truths(batch)
+        text = Artifact(answer.encode(), "text/plain", "txt", caption, expected=truth)
+        return (*self.show_media(prompt, caption), text)
+
+
+def left_padded(input_ids_BT: Tensor, prompt_lengths_B: Tensor, pad_id: int) -> tuple[Tensor, Tensor]:
+    """The prompts alone, moved to the right end of [B, P], and where they stand (True)."""
+    num_prompt = int(prompt_lengths_B.max().item())
+    places_P = torch.arange(num_prompt, device=input_ids_BT.device)
+    from_BP = places_P - (num_prompt - prompt_lengths_B).unsqueeze(1)
+    mask_BP = from_BP >= 0
+    ids_BP = input_ids_BT.gather(1, from_BP.clamp(min=0))
+    return torch.where(mask_BP, ids_BP, pad_id), mask_BP
