@@ -9,7 +9,7 @@ from torch import Tensor
 
 from xoron_core.contract.config.vision import ProjectorConfig, nearly_square
 from xoron_core.model.initialise import init_module
-from xoron_core.model.vision.projectors import Projector, SpatialMerge
+from xoron_core.model.vision.projectors import PerceiverResampler, Projector, SpatialMerge
 
 Kind = Literal["perceiver", "mlp", "spatial"]
 KINDS: tuple[Kind, ...] = ("perceiver", "mlp", "spatial")
@@ -79,7 +79,8 @@ def test_recomputed_activations_give_the_same_gradients() -> None:
     gradients: list[list[Any]] = []
     for enabled in (False, True):
         projector.zero_grad()
-        projector.gradient_checkpointing_enable(enabled)
+        assert isinstance(projector.network, PerceiverResampler)
+        projector.network.gradient_checkpointing_enable(enabled)
         projector(tokens())[0, 0].sum().backward()
         gradients.append([p.grad for p in projector.parameters()])
     for plain, recomputed in zip(*gradients, strict=True):

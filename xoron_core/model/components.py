@@ -11,6 +11,9 @@ from xoron_core.model.autoencoder import Autoencoder, AutoencoderConfig
 from xoron_core.model.fusion import Fusion
 from xoron_core.model.image_generator import ImageGenerator
 from xoron_core.model.language_model import LanguageModel
+from xoron_core.model.vision.compressor import ImageCompressor
+from xoron_core.model.vision.encoder import VisionEncoder
+from xoron_core.model.vision.projectors import Projector
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,30 @@ def _image_generator(sizes: Sizes) -> ImageGenerator:
     return ImageGenerator(config.image_generator, config.language.hidden_size, sizes.autoencoder.latent_channels)
 
 
+def _image_compressor(sizes: Sizes) -> ImageCompressor:
+    vision = sizes.config.vision_encoder
+    return ImageCompressor(sizes.config.image_compressor, vision.hidden_size, vision.grid)
+
+
+def _image_projector(sizes: Sizes) -> Projector:
+    config, language = sizes.config, sizes.config.language
+    return Projector(
+        config.image_projector,
+        config.vision_encoder.hidden_size,
+        language.hidden_size,
+        config.image_compressor.grid,
+        language.initializer_range,
+    )
+
+
 COMPONENTS: Mapping[str, Component] = MappingProxyType(
     {
         "llm": Component(lambda sizes: LanguageModel(sizes.config.language, sizes.vocab_size)),
         "fusion": Component(lambda sizes: Fusion(sizes.config.fusion, sizes.config.language), frozenset({"llm"})),
         "autoencoder": Component(lambda sizes: Autoencoder(sizes.autoencoder)),
+        "vision_encoder": Component(lambda sizes: VisionEncoder(sizes.config.vision_encoder)),
+        "image_compressor": Component(_image_compressor, frozenset({"vision_encoder"})),
+        "image_projector": Component(_image_projector, frozenset({"image_compressor", "llm"})),
         "generator": Component(_image_generator, frozenset({"llm", "autoencoder"})),
     }
 )

@@ -18,9 +18,9 @@ def nearly_square(num_cells: int) -> Grid:
 
 
 class ImageCompressorConfig(Section):
-    """From patches to fewer tokens: learned queries (TiTok, arXiv 2406.07550), then dual-stream layers.
+    """From a picture's patches to fewer tokens: learned queries (TiTok, arXiv 2406.07550), then dual-stream layers.
 
-    It is a component of its own (`image_compressor`), since video goes on from the patches themselves.
+    Apart from the vision encoder, since video goes on from the patches themselves.
     """
 
     num_tokens: int = Field(256, ge=1)
@@ -28,7 +28,7 @@ class ImageCompressorConfig(Section):
     num_layers: int = Field(2, ge=1)
     """Dual-stream layers, in which tokens and patches attend to one another."""
     num_heads: int = Field(16, ge=1)
-    """Attention heads."""
+    """Attention heads; four times as many divide the vision encoder's width."""
 
     @property
     def grid(self) -> Grid:
@@ -49,15 +49,13 @@ class VisionEncoderConfig(Section):
     patch_size: int = Field(14, ge=1)
     """Side of a patch, in pixels; what no whole patch fills is not seen."""
     hidden_size: int = Field(1152, ge=8)
-    """Width of the patches, and of the tokens that the compressor makes of them."""
+    """Width of the patches."""
     num_layers: int = Field(27, ge=1)
     """Layers of the backbone."""
     num_heads: int = Field(16, ge=1)
     """Attention heads."""
     intermediate_size: int = Field(4304, ge=8)
     """Hidden width of the feed-forward."""
-    compressor: ImageCompressorConfig = ImageCompressorConfig()
-    """What follows for images."""
 
     @property
     def grid(self) -> Grid:
@@ -72,11 +70,6 @@ class VisionEncoderConfig(Section):
         if self.hidden_size % self.num_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}; change one of them"
-            )
-        if self.hidden_size % (4 * self.compressor.num_heads):
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of 4 × compressor.num_heads "
-                f"{self.compressor.num_heads} (two rotary axes share a head); change one of them"
             )
         return self
 

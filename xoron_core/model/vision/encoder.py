@@ -5,13 +5,13 @@ Shapes: B pictures, H × W pixels in [-1, 1], N patches, D width.
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from xoron_core.contract.config.vision import Grid, VisionEncoderConfig
 from xoron_core.model.initialise import Initialised, draw_normal
+from xoron_core.model.layers.checkpointing import Checkpointed
 
 
-class VisionEncoder(Initialised):
+class VisionEncoder(Checkpointed, Initialised):
     """Pictures to patches. What makes fewer tokens of them is a component of its own, `ImageCompressor`: video, which
     goes on from the patches of every frame, does not need it."""
 
@@ -32,7 +32,6 @@ class VisionEncoder(Initialised):
                 vision_use_head=False,
             )
         )
-        self.gradient_checkpointing = False
 
     @property
     def grid(self) -> Grid:
@@ -49,10 +48,6 @@ class VisionEncoder(Initialised):
         for name, parameter in self.vision_model.named_parameters():
             if name.endswith(("out_proj.weight", "fc2.weight")):
                 parameter.mul_(factor)
-
-    def gradient_checkpointing_enable(self, enabled: bool = True) -> None:
-        """Recompute each layer's activations in the backward pass, or stop doing so."""
-        self.gradient_checkpointing = enabled
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
         """See `patches`."""
@@ -72,9 +67,6 @@ class VisionEncoder(Initialised):
         x_BND = self.vision_model.embeddings(images_B3HW)
         # layer by layer as in `SiglipVisionModel.forward`, recomputed as every other component does it
         for layer in self.vision_model.encoder.layers:
-            if self.gradient_checkpointing and self.training:
-                x_BND = checkpoint(layer, x_BND, None, use_reentrant=False, preserve_rng_state=False)
-            else:
-                x_BND = layer(x_BND, None)
+            x_BND = self.run_layer(layer, x_BND, None)
         normed_BND: Tensor = self.vision_model.post_layernorm(x_BND)
         return normed_BND

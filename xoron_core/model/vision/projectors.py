@@ -6,15 +6,15 @@ Shapes: B batch, N tokens, M embeddings, E the encoder's width, D the language m
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from xoron_core.contract.config.vision import Grid, ProjectorConfig
 from xoron_core.model.initialise import Initialised, draw_normal
+from xoron_core.model.layers.checkpointing import Checkpointed
 from xoron_core.model.layers.norms import RMSNorm
 from xoron_core.model.vision.reading import EPS, ReadingLayer
 
 
-class PerceiverResampler(Initialised):
+class PerceiverResampler(Checkpointed, Initialised):
     """Learned latents read the tokens and themselves, layer after layer (arXiv 2204.14198)."""
 
     def __init__(self, config: ProjectorConfig, input_size: int, output_size: int) -> None:
@@ -22,7 +22,6 @@ class PerceiverResampler(Initialised):
         self.input_proj = nn.Linear(input_size, output_size)
         self.latents_MD = nn.Parameter(torch.empty(config.num_latents, output_size))
         self.layers = nn.ModuleList(ReadingLayer(output_size, config.num_heads) for _ in range(config.num_layers))
-        self.gradient_checkpointing = False
 
     def init_own(self, generator: torch.Generator) -> None:
         """Latents as large as what they read."""
@@ -34,10 +33,7 @@ class PerceiverResampler(Initialised):
         latents_BMD = self.latents_MD.expand(len(x_BNE), -1, -1)
         for layer in self.layers:
             memory_BSD = torch.cat((x_BND, latents_BMD.to(x_BND.dtype)), dim=1)
-            if self.gradient_checkpointing and self.training:
-                latents_BMD = checkpoint(layer, latents_BMD, memory_BSD, use_reentrant=False, preserve_rng_state=False)
-            else:
-                latents_BMD = layer(latents_BMD, memory_BSD)
+            latents_BMD = self.run_layer(layer, latents_BMD, memory_BSD)
         return latents_BMD
 
 
@@ -101,11 +97,6 @@ class Projector(nn.Module):
         Raises: ValueError when they fill no whole number of grids, and `spatial` is to merge them.
         """
         return self.config.num_outputs(num_inputs, self.grid)
-
-    def gradient_checkpointing_enable(self, enabled: bool = True) -> None:
-        """Recompute activations in the backward pass where there are layers, or stop doing so."""
-        if isinstance(self.network, PerceiverResampler):
-            self.network.gradient_checkpointing = enabled
 
     def forward(self, x_BNE: Tensor) -> Tensor:
         """[B, N, E] → [B, M, D]."""
