@@ -5,7 +5,8 @@ import torch
 from support.small_models import make_xoron, perturb, seeded, xoron_config
 
 from xoron_core.model.flow import flow_target, guided_velocity, integrate, interpolate, sample_flow
-from xoron_core.model.image_generator import ImageGenerator, patchify, unpatchify
+from xoron_core.model.flow_transformer import patchify, unpatchify
+from xoron_core.model.image_generator import ImageGenerator
 from xoron_core.model.initialise import init_module
 
 
@@ -36,7 +37,7 @@ def test_every_parameter_gets_a_gradient() -> None:
     generator = make_generator()
     latents, t, states, mask = batch()
     drop = torch.tensor([False, True])
-    generator.predict(latents, t, states, mask, drop).velocity_BCHW.square().sum().backward()
+    generator.predict(latents, t, states, mask, drop).velocity.square().sum().backward()
     silent = [name for name, p in generator.named_parameters() if p.grad is None or p.grad.abs().sum() == 0]
     assert silent == []
 
@@ -75,8 +76,8 @@ def test_time_and_place_matter() -> None:
 def test_a_dropped_prompt_is_the_null_prompt() -> None:
     generator = make_generator().eval()
     latents, t, states, mask = batch()
-    dropped = generator.predict(latents, t, states, mask, torch.tensor([True, True])).velocity_BCHW
-    other = generator.predict(latents, t, states + 3, ~mask, torch.tensor([True, True])).velocity_BCHW
+    dropped = generator.predict(latents, t, states, mask, torch.tensor([True, True])).velocity
+    other = generator.predict(latents, t, states + 3, ~mask, torch.tensor([True, True])).velocity
     empty = generator(latents, t, states, torch.zeros_like(mask))
     torch.testing.assert_close(dropped, other)
     torch.testing.assert_close(dropped, empty)
@@ -95,7 +96,7 @@ def test_guidance_extrapolates_from_null_to_prompt() -> None:
     latents, t, states, mask = batch()
     with torch.no_grad():
         prompted = generator(latents, t, states, mask)
-        null = generator.predict(latents, t, states, mask, torch.tensor([True, True])).velocity_BCHW
+        null = generator.predict(latents, t, states, mask, torch.tensor([True, True])).velocity
         for scale in (0.0, 1.0, 3.0):
             guided = guided_velocity(generator, states, mask, scale)(latents, t)
             torch.testing.assert_close(guided, null + scale * (prompted - null), rtol=1e-4, atol=1e-5)
@@ -126,7 +127,7 @@ def test_samples_follow_their_seed() -> None:
 
     def sample(seed: int) -> torch.Tensor:
         return sample_flow(
-            model.generator, states, mask, height=4, width=4, steps=3, guidance_scale=2.0, generator=seeded(seed)
+            model.generator, states, mask, latent_shape=(4, 4, 4), steps=3, guidance_scale=2.0, generator=seeded(seed)
         )
 
     first = sample(1)

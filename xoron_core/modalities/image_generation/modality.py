@@ -128,7 +128,7 @@ class ImageGeneration(Modality[PictureSample, str]):
             noisy_BCHW, tensors["times"], states_BLD, tensors["prompt_mask"], tensors["drop_prompt"]
         )
         target_BCHW = flow_target(latents_BCHW, tensors["noise"])
-        errors_B = (output.velocity_BCHW.float() - target_BCHW.float()).square().flatten(1).mean(1)
+        errors_B = (output.velocity.float() - target_BCHW.float()).square().flatten(1).mean(1)
         one = torch.ones((), device=errors_B.device)
         terms = {"loss": (errors_B.sum(), one * batch.num_samples)}
         if "moe_aux" in self.objective:
@@ -154,8 +154,7 @@ class ImageGeneration(Modality[PictureSample, str]):
             model.generator,
             states,
             mask.to(device),
-            height=side,
-            width=side,
+            latent_shape=(AutoencoderConfig.latent_channels, side, side),
             steps=self.config.sampling_steps,
             guidance_scale=self.config.guidance_scale,
             generator=generator,

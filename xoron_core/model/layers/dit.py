@@ -1,13 +1,14 @@
-"""A block of the diffusion transformer: two streams, image and prompt, that attend to each other.
+"""Parts of the diffusion transformers' blocks: two streams, pictures and prompt, that attend to each other.
 
-Shapes: B batch, N image tokens, L prompt tokens, J = L + N, D width, H heads, W width of a head.
+Shapes: B batch (pictures, or frames of clips), N picture tokens, L prompt tokens, J = L + N, D width, H heads, W width
+of a head.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xoron_core.contract.config.model import ImageGeneratorConfig
+from xoron_core.contract.config.moe import MoeConfig
 from xoron_core.model.initialise import Initialised
 from xoron_core.model.layers.feed_forward import SwiGLU
 from xoron_core.model.layers.moe import MoE, RouterStats
@@ -80,16 +81,18 @@ class StreamProjection(nn.Module):
         return self.q_norm(q_BNHW)  # type: ignore[no-any-return]
 
 
-def _attend(q_BNHW: Tensor, k_BJHW: Tensor, v_BJHW: Tensor, seen_B11J: Tensor) -> Tensor:
-    """Attention over tokens that are there, [B, N, D]."""
+def attend_to(
+    q_BNHW: Tensor, k_BJHW: Tensor, v_BJHW: Tensor, seen_B11J: Tensor | None, *, causal: bool = False
+) -> Tensor:
+    """Attention over tokens that are there (None: all), or over those up to the query's own, [B, N, D]."""
     out_BHNW = F.scaled_dot_product_attention(
-        q_BNHW.transpose(1, 2), k_BJHW.transpose(1, 2), v_BJHW.transpose(1, 2), seen_B11J
+        q_BNHW.transpose(1, 2), k_BJHW.transpose(1, 2), v_BJHW.transpose(1, 2), seen_B11J, is_causal=causal
     )
     return out_BHNW.transpose(1, 2).flatten(2)
 
 
 class CrossAttention(nn.Module):
-    """Image tokens look at the prompt's states as they came from the language model."""
+    """Picture tokens look at the prompt's states as they came from the language model."""
 
     def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__()
@@ -99,34 +102,68 @@ class CrossAttention(nn.Module):
     def forward(self, x_BND: Tensor, states_BLD: Tensor, seen_B11L: Tensor) -> Tensor:
         """[B, N, D] and [B, L, D] → [B, N, D]."""
         k_BLHW, v_BLHW = self.projection.keys_values(states_BLD)
-        out_BND = _attend(self.projection.queries(x_BND), k_BLHW, v_BLHW, seen_B11L)
+        out_BND = attend_to(self.projection.queries(x_BND), k_BLHW, v_BLHW, seen_B11L)
         return self.out_proj(out_BND)  # type: ignore[no-any-return]
 
 
-class DualStreamBlock(nn.Module):
-    """AdaLN-zero → joint self-attention of both streams (arXiv 2403.03206) → cross-attention → experts.
+class DualStreamAttention(nn.Module):
+    """AdaLN-zero → joint self-attention of both streams (arXiv 2403.03206), and the prompt's dense feed-forward.
 
-    The prompt's stream has a dense feed-forward. In the last block it gives keys and values
-    only: nobody reads it again.
+    In the last block the prompt gives keys and values only: nobody reads it again.
     """
 
-    def __init__(self, config: ImageGeneratorConfig, *, last: bool) -> None:
+    def __init__(self, hidden_size: int, num_heads: int, moe: MoeConfig, *, last: bool) -> None:
         super().__init__()
-        hidden, heads = config.hidden_size, config.num_heads
         self.last = last
-        self.image_modulation = Modulation(hidden, 9)
-        self.prompt_modulation = Modulation(hidden, 2 if last else 6)
-        self.image_projection = StreamProjection(hidden, heads)
-        self.prompt_projection = StreamProjection(hidden, heads, queries=not last)
-        self.image_out = nn.Linear(hidden, hidden)
-        self.cross_attention = CrossAttention(hidden, heads)
-        self.experts = MoE(hidden, config.moe)
+        self.image_modulation = Modulation(hidden_size, 3)
+        self.prompt_modulation = Modulation(hidden_size, 2 if last else 6)
+        self.image_projection = StreamProjection(hidden_size, num_heads)
+        self.prompt_projection = StreamProjection(hidden_size, num_heads, queries=not last)
+        self.image_out = nn.Linear(hidden_size, hidden_size)
         self.prompt_out: nn.Linear | None = None
         self.prompt_feed_forward: SwiGLU | None = None
         if not last:
-            self.prompt_out = nn.Linear(hidden, hidden)
-            # as wide as the routed experts that an image token goes through
-            self.prompt_feed_forward = SwiGLU(hidden, config.moe.top_k * config.moe.expert_size)
+            self.prompt_out = nn.Linear(hidden_size, hidden_size)
+            # as wide as the routed experts that a picture token goes through
+            self.prompt_feed_forward = SwiGLU(hidden_size, moe.top_k * moe.expert_size)
+
+    def forward(
+        self, x_BND: Tensor, prompt_BLD: Tensor, condition_BD: Tensor, seen_BJ: Tensor, rotary: Rotary
+    ) -> tuple[Tensor, Tensor]:
+        """Both streams, residuals added. `seen_BJ` is True for tokens that are there, prompt first."""
+        num_prompt = prompt_BLD.shape[1]
+        shift, scale, gate = self.image_modulation(condition_BD)
+        prompt_vectors = self.prompt_modulation(condition_BD)
+        normed_BND = modulate(x_BND, shift, scale)
+        normed_BLD = modulate(prompt_BLD, *prompt_vectors[:2])
+        k_BNHW, v_BNHW = self.image_projection.keys_values(normed_BND)
+        k_BLHW, v_BLHW = self.prompt_projection.keys_values(normed_BLD)
+        # the prompt stands at no place of the picture: only the picture's tokens are turned
+        q_BJHW = rotate(self.image_projection.queries(normed_BND), rotary)
+        k_BNHW = rotate(k_BNHW, rotary)
+        if not self.last:
+            q_BJHW = torch.cat((self.prompt_projection.queries(normed_BLD), q_BJHW), dim=1)
+        k_BJHW, v_BJHW = torch.cat((k_BLHW, k_BNHW), dim=1), torch.cat((v_BLHW, v_BNHW), dim=1)
+        joint_BJD = attend_to(q_BJHW, k_BJHW, v_BJHW, seen_BJ[:, None, None, :])
+        x_BND = torch.addcmul(x_BND, gate.unsqueeze(1), self.image_out(joint_BJD[:, -x_BND.shape[1] :]))
+        if self.prompt_out is not None and self.prompt_feed_forward is not None:
+            prompt_gate, ff_shift, ff_scale, ff_gate = prompt_vectors[2:]
+            attended_BLD = self.prompt_out(joint_BJD[:, :num_prompt])
+            prompt_BLD = torch.addcmul(prompt_BLD, prompt_gate.unsqueeze(1), attended_BLD)
+            normed_BLD = modulate(prompt_BLD, ff_shift, ff_scale)
+            prompt_BLD = torch.addcmul(prompt_BLD, ff_gate.unsqueeze(1), self.prompt_feed_forward(normed_BLD))
+        return x_BND, prompt_BLD
+
+
+class DualStreamBlock(nn.Module):
+    """A block for pictures: dual-stream attention → cross-attention to the prompt → experts, each under AdaLN-zero."""
+
+    def __init__(self, hidden_size: int, num_heads: int, moe: MoeConfig, *, last: bool) -> None:
+        super().__init__()
+        self.joint_attention = DualStreamAttention(hidden_size, num_heads, moe, last=last)
+        self.modulation = Modulation(hidden_size, 6)
+        self.cross_attention = CrossAttention(hidden_size, num_heads)
+        self.experts = MoE(hidden_size, moe)
 
     def forward(
         self,
@@ -139,32 +176,10 @@ class DualStreamBlock(nn.Module):
     ) -> tuple[Tensor, Tensor, RouterStats]:
         """Both streams one block on. `states_BLD` is what cross-attention reads, the same in every block; `seen_BJ`
         is True for tokens that are there, prompt first."""
-        num_prompt = prompt_BLD.shape[1]
-        seen_B11J = seen_BJ[:, None, None, :]
-        shift, scale, gate, cross_shift, cross_scale, cross_gate, moe_shift, moe_scale, moe_gate = (
-            self.image_modulation(condition_BD)
-        )
-        prompt_vectors = self.prompt_modulation(condition_BD)
-        normed_BND = modulate(x_BND, shift, scale)
-        normed_BLD = modulate(prompt_BLD, *prompt_vectors[:2])
-        k_BNHW, v_BNHW = self.image_projection.keys_values(normed_BND)
-        k_BLHW, v_BLHW = self.prompt_projection.keys_values(normed_BLD)
-        # the prompt stands at no place of the picture: only the image's tokens are turned
-        q_BJHW = rotate(self.image_projection.queries(normed_BND), rotary)
-        k_BNHW = rotate(k_BNHW, rotary)
-        if not self.last:
-            q_BJHW = torch.cat((self.prompt_projection.queries(normed_BLD), q_BJHW), dim=1)
-        joint_BJD = _attend(q_BJHW, torch.cat((k_BLHW, k_BNHW), dim=1), torch.cat((v_BLHW, v_BNHW), dim=1), seen_B11J)
-        x_BND = torch.addcmul(x_BND, gate.unsqueeze(1), self.image_out(joint_BJD[:, -x_BND.shape[1] :]))
-        crossed_BND = self.cross_attention(
-            modulate(x_BND, cross_shift, cross_scale), states_BLD, seen_B11J[..., :num_prompt]
-        )
-        x_BND = torch.addcmul(x_BND, cross_gate.unsqueeze(1), crossed_BND)
+        x_BND, prompt_next_BLD = self.joint_attention(x_BND, prompt_BLD, condition_BD, seen_BJ, rotary)
+        shift, scale, gate, moe_shift, moe_scale, moe_gate = self.modulation(condition_BD)
+        seen_B11L = seen_BJ[:, None, None, : states_BLD.shape[1]]
+        crossed_BND = self.cross_attention(modulate(x_BND, shift, scale), states_BLD, seen_B11L)
+        x_BND = torch.addcmul(x_BND, gate.unsqueeze(1), crossed_BND)
         y_BND, stats = self.experts(modulate(x_BND, moe_shift, moe_scale))
-        x_BND = torch.addcmul(x_BND, moe_gate.unsqueeze(1), y_BND)
-        if self.prompt_out is not None and self.prompt_feed_forward is not None:
-            _, _, prompt_gate, ff_shift, ff_scale, ff_gate = (vector.unsqueeze(1) for vector in prompt_vectors)
-            prompt_BLD = torch.addcmul(prompt_BLD, prompt_gate, self.prompt_out(joint_BJD[:, :num_prompt]))
-            normed_BLD = modulate(prompt_BLD, ff_shift.squeeze(1), ff_scale.squeeze(1))
-            prompt_BLD = torch.addcmul(prompt_BLD, ff_gate, self.prompt_feed_forward(normed_BLD))
-        return x_BND, prompt_BLD, stats
+        return torch.addcmul(x_BND, moe_gate.unsqueeze(1), y_BND), prompt_next_BLD, stats
