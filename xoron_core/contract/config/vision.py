@@ -87,6 +87,17 @@ class ProjectorConfig(Section):
     num_heads: int = Field(16, ge=1)
     """Attention heads of a `perceiver`; a divisor of the language model's width."""
 
+    def check(self, field: str, output_size: int) -> None:
+        """See that it fits a language model of that width; `field` is where it stands.
+
+        Raises: ValueError naming field, value and cure.
+        """
+        if self.kind == "perceiver" and output_size % self.num_heads:
+            raise ValueError(
+                f"{field}.num_heads {self.num_heads} is no divisor of model.language.hidden_size {output_size}; "
+                "change one of them"
+            )
+
     def num_outputs(self, num_inputs: int, grid: Grid) -> int:
         """Embeddings made of that many tokens, which lie on one or several grids in succession.
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from xoron_core.contract.config.section import Section
 from xoron_core.contract.modalities.base import ModalityConfig, ModalityInfo
 from xoron_core.contract.modalities.image_generation import ImageGenerationConfig
+from xoron_core.contract.modalities.image_understanding import ImageUnderstandingConfig
 from xoron_core.contract.modalities.text import TextConfig
 
 
@@ -16,6 +17,7 @@ class ModalitiesConfig(Section):
     """What is trained on, and in what shares."""
 
     text: TextConfig = Field(default_factory=TextConfig)
+    image_understanding: ImageUnderstandingConfig = Field(default_factory=ImageUnderstandingConfig)
     image_generation: ImageGenerationConfig = Field(default_factory=ImageGenerationConfig)
 
     def get(self, name: str) -> ModalityConfig:
