@@ -6,10 +6,12 @@ from xoron_core.contract.config.run import RunConfig
 from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.modalities.base import Modality
 from xoron_core.modalities.image_generation.modality import ImageGeneration
+from xoron_core.modalities.image_understanding.modality import ImageUnderstanding
 from xoron_core.modalities.text.modality import Text
 
 MODALITIES: tuple[type[Modality[Any, Any]], ...] = (
     Text,
+    ImageUnderstanding,
     ImageGeneration,
 )
 
