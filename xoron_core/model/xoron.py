@@ -1,6 +1,7 @@
 """The whole model: the components that a configuration's modalities need, behind one entry.
 
-Shapes: B batch, L prompt tokens, D width of the language model, C latent channels, H×W latent pixels.
+Shapes: B batch, T frames, F = B·T frames of all clips, L prompt tokens, D width of the language model, C latent channels,
+H×W latent pixels.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,10 @@ from xoron_core.model.language_model import LanguageModel
 from xoron_core.model.layers.checkpointing import Checkpointed
 from xoron_core.model.layers.moe import MoE
 from xoron_core.model.media import MediaTokens, insert_media
+from xoron_core.model.vision.compressor import ImageCompressor
+from xoron_core.model.vision.encoder import VisionEncoder
+from xoron_core.model.vision.projectors import Projector
+from xoron_core.model.video_generator import VideoGenerator
 
 Task = Callable[..., Any]
 """What a modality runs on the model: called with the model first."""
@@ -34,7 +39,11 @@ class XoronMultimodalModel(nn.Module):
 
     llm: LanguageModel
     fusion: Fusion
+    vision_encoder: VisionEncoder
+    image_compressor: ImageCompressor
+    image_projector: Projector
     generator: ImageGenerator
+    video_generator: VideoGenerator
     autoencoder: Autoencoder
     """Frozen: neither trained nor switched to training mode."""
     tokenizer: Any
@@ -119,6 +128,17 @@ class XoronMultimodalModel(nn.Module):
     def decode_images(self, latents_BCHW: Tensor) -> Tensor:
         """Latents of unit variance → pictures, clamped to [-1, 1]."""
         return self.autoencoder.decode_scaled(latents_BCHW).clamp(-1, 1)
+
+    def encode_videos(self, videos_BT3HW: Tensor, noise_BTCHW: Tensor | None = None) -> Tensor:
+        """Clips in [-1, 1] → latents [B, T, C, H, W], each frame as `encode_images` does it."""
+        noise_FCHW = None if noise_BTCHW is None else noise_BTCHW.flatten(0, 1)
+        latents_FCHW = self.encode_images(videos_BT3HW.flatten(0, 1), noise_FCHW)
+        return latents_FCHW.view(*videos_BT3HW.shape[:2], *latents_FCHW.shape[1:])
+
+    def decode_videos(self, latents_BTCHW: Tensor) -> Tensor:
+        """Latents of clips → frames [B, T, 3, H, W], each as `decode_images` does it."""
+        frames_F3HW = self.decode_images(latents_BTCHW.flatten(0, 1))
+        return frames_F3HW.view(*latents_BTCHW.shape[:2], *frames_F3HW.shape[1:])
 
     def encode_text(self, prompt_ids_BL: Tensor, prompt_mask_BL: Tensor) -> Tensor:
         """The language model's states of prompts padded on the right, [B, L, D]; gradients flow into it.

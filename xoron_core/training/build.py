@@ -25,6 +25,7 @@ from xoron_core.training.hooks.base import Hook
 from xoron_core.training.optimizer import build_optimizer
 from xoron_core.training.schedule import build_scheduler
 from xoron_core.training.trainer import XoronTrainer
+from xoron_core.training.vision_weights import load_vision_weights
 
 
 def pick_device(config: RunConfig) -> torch.device:
@@ -51,6 +52,8 @@ def build_model(
     model.init_weights(torch.Generator().manual_seed(derive_seed(config.training.seed, "weights")))
     if "autoencoder" in components:
         load_autoencoder(model, config.model.autoencoder)
+    if "vision_encoder" in components:
+        load_vision_weights(model.vision_encoder)
     for modality in modalities.values():
         model.register_task(f"{modality.name}.loss", modality.loss)
         model.register_task(f"{modality.name}.evaluate", modality.evaluate)
