@@ -11,6 +11,7 @@ from xoron_core.model.autoencoder import Autoencoder, AutoencoderConfig
 from xoron_core.model.fusion import Fusion
 from xoron_core.model.image_generator import ImageGenerator
 from xoron_core.model.language_model import LanguageModel
+from xoron_core.model.video_generator import VideoGenerator
 from xoron_core.model.vision.compressor import ImageCompressor
 from xoron_core.model.vision.encoder import VisionEncoder
 from xoron_core.model.vision.projectors import Projector
@@ -38,6 +39,11 @@ def _image_generator(sizes: Sizes) -> ImageGenerator:
     return ImageGenerator(config.image_generator, config.language.hidden_size, sizes.autoencoder.latent_channels)
 
 
+def _video_generator(sizes: Sizes) -> VideoGenerator:
+    config = sizes.config
+    return VideoGenerator(config.video_generator, config.language.hidden_size, sizes.autoencoder.latent_channels)
+
+
 def _image_compressor(sizes: Sizes) -> ImageCompressor:
     vision = sizes.config.vision_encoder
     return ImageCompressor(sizes.config.image_compressor, vision.hidden_size, vision.grid)
@@ -63,6 +69,7 @@ COMPONENTS: Mapping[str, Component] = MappingProxyType(
         "image_compressor": Component(_image_compressor, frozenset({"vision_encoder"})),
         "image_projector": Component(_image_projector, frozenset({"image_compressor", "llm"})),
         "generator": Component(_image_generator, frozenset({"llm", "autoencoder"})),
+        "video_generator": Component(_video_generator, frozenset({"llm", "autoencoder"})),
     }
 )
 """In the order in which they are built."""

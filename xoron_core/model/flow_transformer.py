@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from xoron_core.model.initialise import Initialised, draw_normal
+from xoron_core.model.layers.checkpointing import Checkpointed
 from xoron_core.model.layers.dit import DualStreamBlock, Modulation, TimeEmbedding
 from xoron_core.model.layers.norms import modulate
 from xoron_core.model.layers.space_time import SpaceTimeBlock
@@ -47,7 +47,7 @@ def unpatchify(x_BNC: Tensor, patch: int, height: int, width: int) -> Tensor:
     return F.pixel_shuffle(grid_BCHW, patch)
 
 
-class FlowTransformer(Initialised):
+class FlowTransformer(Checkpointed, Initialised):
     """MoE-DiT for flow matching: x_t = (1 - t) · data + t · noise, velocity = noise - data. Subclasses own `blocks`."""
 
     blocks: nn.ModuleList
@@ -64,16 +64,11 @@ class FlowTransformer(Initialised):
         self.pooled_proj = nn.Linear(hidden_size, hidden_size)
         self.final_modulation = Modulation(hidden_size, 2)
         self.velocity_proj = nn.Linear(hidden_size, values)
-        self.gradient_checkpointing = False
 
     def init_own(self, generator: torch.Generator) -> None:
         """The first prediction is zero."""
         draw_normal(self.null_prompt_D, 1.0, generator)
         nn.init.zeros_(self.velocity_proj.weight)
-
-    def gradient_checkpointing_enable(self, enabled: bool = True) -> None:
-        """Recompute each block's activations in the backward pass, or stop doing so."""
-        self.gradient_checkpointing = enabled
 
     def forward(
         self, noisy_latents: Tensor, t_B: Tensor, prompt_states_BLG: Tensor, prompt_mask_BL: Tensor | None = None
@@ -127,11 +122,7 @@ class FlowTransformer(Initialised):
         aux_loss = x_BND.new_zeros((), dtype=torch.float32)
         for block in self.blocks:
             assert isinstance(block, DualStreamBlock | SpaceTimeBlock)
-            inputs = (x_BND, prompt_BLD, *rest)
-            if self.gradient_checkpointing and self.training:
-                x_BND, prompt_BLD, stats = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
-            else:
-                x_BND, prompt_BLD, stats = block(*inputs)
+            x_BND, prompt_BLD, stats = self.run_layer(block, x_BND, prompt_BLD, *rest)
             block.experts.record(stats)
             aux_loss = aux_loss + stats.aux_loss
         return x_BND, aux_loss

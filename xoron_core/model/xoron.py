@@ -1,7 +1,7 @@
 """The whole model: the components that a configuration's modalities need, behind one entry.
 
-Shapes: B batch, T frames, F = B·T frames of all clips, L prompt tokens, D width of the language model, C latent channels,
-H×W latent pixels.
+Shapes: B batch, T frames of a clip, F = B·T frames of all, L prompt tokens, D width of the language model, C latent
+channels, H×W latent pixels.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ from xoron_core.model.language_model import LanguageModel
 from xoron_core.model.layers.checkpointing import Checkpointed
 from xoron_core.model.layers.moe import MoE
 from xoron_core.model.media import MediaTokens, insert_media
+from xoron_core.model.video_generator import VideoGenerator
 from xoron_core.model.vision.compressor import ImageCompressor
 from xoron_core.model.vision.encoder import VisionEncoder
 from xoron_core.model.vision.projectors import Projector
-from xoron_core.model.video_generator import VideoGenerator
 
 Task = Callable[..., Any]
 """What a modality runs on the model: called with the model first."""

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from xoron_core.contract.config.moe import MoeConfig
 from xoron_core.contract.config.section import Section
 from xoron_core.contract.config.video_encoder import VideoEncoderConfig
+from xoron_core.contract.config.video_generator import VideoGeneratorConfig
 from xoron_core.contract.config.vision import ImageCompressorConfig, ProjectorConfig, VisionEncoderConfig
 
 
@@ -126,6 +127,8 @@ class XoronConfig(Section):
     """Brings a clip's tokens into the decoder."""
     image_generator: ImageGeneratorConfig = ImageGeneratorConfig()
     """The diffusion transformer for images."""
+    video_generator: VideoGeneratorConfig = VideoGeneratorConfig()
+    """The diffusion transformer for clips."""
     autoencoder: str = "demo"
     """`demo` for the KL autoencoder shipped here, or a folder that holds one in the same form."""
 
