@@ -75,6 +75,9 @@ class EvaluationConfig(Section):
     """Rows taken from each source's held-out split."""
     seed: int = Field(1234, ge=0)
     """Decides evaluation's noise and times, the same at every evaluation."""
+    shuffled: bool = True
+    """Also evaluate every row with the picture, clip, sound or caption of another: what does not make the loss worse
+    is not looked at."""
 
 
 class CheckpointConfig(Section):

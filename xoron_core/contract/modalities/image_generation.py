@@ -15,7 +15,12 @@ class ImageGenerationConfig(ModalityConfig):
         name="image_generation",
         label="Image generation",
         categories=("image_generation",),
-        metrics=(MetricInfo(name="image_generation/loss", label="Flow loss", unit="MSE"),),
+        metrics=(
+            MetricInfo(name="image_generation/loss", label="Flow loss", unit="MSE"),
+            MetricInfo(
+                name="image_generation/shuffled_loss", label="With another's caption", unit="MSE", better="neither"
+            ),
+        ),
     )
 
     loss_weight: float = Field(0.1, ge=0)
