@@ -114,6 +114,15 @@ class Modality(ABC, Generic[S, P]):
     def loss(self, model: XoronMultimodalModel, batch: Batch) -> LossTerms:
         """Terms of the loss, as sums and counts."""
 
+    def for_evaluation(self, batch: Batch) -> Batch:
+        """The batch without what is drawn for training only."""
+        return batch
+
+    def with_condition_of(self, sample: S, other: S) -> S | None:
+        """The sample with what another is conditioned on (its picture, clip, sound, caption): a model that does not
+        mind does not look at it. None: there is nothing of the kind, or these two do not fit together."""
+        return None
+
     def evaluate(self, model: XoronMultimodalModel, batch: Batch) -> LossTerms:
         """Terms of the evaluation: those of `loss`, by the same path, and what else is worth knowing."""
         return self.loss(model, batch)

@@ -5,7 +5,7 @@ Shapes: B rows, T tokens, M media embeddings of a row, P tokens of a prompt, N t
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -141,6 +141,12 @@ class MediaText(Modality[MediaTextSample[Any], MediaTextSample[Any]]):
     def loss(self, model: XoronMultimodalModel, batch: Batch) -> LossTerms:
         """Cross-entropy of the answers."""
         return self.score(model, batch).terms
+
+    def with_condition_of(
+        self, sample: MediaTextSample[Any], other: MediaTextSample[Any]
+    ) -> MediaTextSample[Any] | None:
+        """The question and answer with another's media, which have as many embeddings."""
+        return replace(sample, media=other.media)
 
     def derived(self, values: Mapping[str, float]) -> dict[str, float]:
         """Perplexity of the answers."""

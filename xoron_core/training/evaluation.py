@@ -17,6 +17,9 @@ from xoron_core.modalities.base import Batch, Modality
 from xoron_core.model.xoron import XoronMultimodalModel
 from xoron_core.training.metrics import MetricWindow
 
+SHUFFLED_LOSS = "shuffled_loss"
+"""Metric of a modality's headline loss with the conditions of other rows."""
+
 
 class EvaluationSet:
     """Held-out rows of every source, spread evenly over its split, prepared once.
@@ -31,18 +34,19 @@ class EvaluationSet:
         config: EvaluationConfig,
     ) -> None:
         self.modalities = modalities
+        self.config = config
         self.unreadable: list[DataError] = []
         self.samples: dict[str, list[Sample]] = {name: [] for name in modalities}
         for source, modality in sources:
             if source.eval_split is not None:
                 path = split_file(source, source.eval_split)
-                self._read(JsonlSource(source.name, path), modalities[modality], config)
+                self._read(JsonlSource(source.name, path), modalities[modality])
 
-    def _read(self, reader: JsonlSource, modality: Modality[Any, Any], config: EvaluationConfig) -> None:
-        count = min(len(reader), config.max_per_dataset_eval)
+    def _read(self, reader: JsonlSource, modality: Modality[Any, Any]) -> None:
+        count = min(len(reader), self.config.max_per_dataset_eval)
         for index in sorted({int(at) for at in np.linspace(0, len(reader) - 1, count)}):
             for repeat in range(modality.eval_repeats):
-                seed = derive_seed(config.seed, reader.name, index, repeat)
+                seed = derive_seed(self.config.seed, reader.name, index, repeat)
                 origin = SampleOrigin(reader.name, index, seed, (repeat, modality.eval_repeats))
                 try:
                     self.samples[modality.name].append(modality.prepare(reader.read(index), origin))
@@ -53,9 +57,27 @@ class EvaluationSet:
 
     def batches(self) -> Iterator[Batch]:
         """Every held-out row once (with its repeats), a modality after the other."""
-        for name, samples in self.samples.items():
+        yield from self._collated(self.samples)
+
+    def shuffled_batches(self) -> Iterator[Batch]:
+        """Every held-out row with the condition of another, where its modality has conditions and `shuffled` asks for
+        it."""
+        if self.config.shuffled:
+            yield from self._collated(
+                {name: self._shuffled(samples, self.modalities[name]) for name, samples in self.samples.items()}
+            )
+
+    def _shuffled(self, samples: Sequence[Sample], modality: Modality[Any, Any]) -> list[Sample]:
+        """Each sample with the condition of the next one in a shuffled circle."""
+        order = np.random.Generator(np.random.PCG64(self.config.seed)).permutation(len(samples))
+        pairs = zip(order, np.roll(order, 1), strict=True)
+        mixed = (modality.with_condition_of(samples[at], samples[other]) for at, other in pairs)
+        return [sample for sample in mixed if sample is not None]
+
+    def _collated(self, samples_of: Mapping[str, Sequence[Sample]]) -> Iterator[Batch]:
+        for name, samples in samples_of.items():
             modality = self.modalities[name]
-            yield from (modality.collate(group) for group in _groups(samples, modality))
+            yield from (modality.for_evaluation(modality.collate(group)) for group in _groups(samples, modality))
 
 
 def _groups(samples: Sequence[Sample], modality: Modality[Any, Any]) -> Iterator[list[Sample]]:
@@ -76,16 +98,20 @@ def _groups(samples: Sequence[Sample], modality: Modality[Any, Any]) -> Iterator
 
 def evaluate(
     model: XoronMultimodalModel,
-    batches: Iterator[Batch],
+    held_out: EvaluationSet,
     modalities: Mapping[str, Modality[Any, Any]],
     device: torch.device,
 ) -> Iterator[dict[str, float] | None]:
     """Yields None after each batch, so that a caller may give up in between, and at last the metrics (`eval/…`)."""
     window = MetricWindow()
-    for batch in batches:
-        batch = batch.to(device)
+    for batch in held_out.batches():
         with torch.inference_mode():  # not around the yield: it would hold for the caller, too
-            window.add(f"eval/{batch.modality}", model(f"{batch.modality}.evaluate", batch))
+            window.add(f"eval/{batch.modality}", model(f"{batch.modality}.evaluate", batch.to(device)))
+        yield None
+    for batch in held_out.shuffled_batches():
+        with torch.inference_mode():
+            terms = model(f"{batch.modality}.loss", batch.to(device))
+            window.add(f"eval/{batch.modality}", {SHUFFLED_LOSS: terms["loss"]})
         yield None
     yield with_derived(window.flush(), modalities, "eval/")
 

@@ -135,10 +135,14 @@ class ImageGeneration(Modality[PictureSample, str]):
             terms["moe_aux"] = (output.aux_loss, one)
         return terms
 
-    def evaluate(self, model: XoronMultimodalModel, batch: Batch) -> LossTerms:
-        """The loss with every caption kept."""
+    def for_evaluation(self, batch: Batch) -> Batch:
+        """With every caption kept."""
         kept = {**batch.tensors, "drop_prompt": torch.zeros_like(batch.tensors["drop_prompt"])}
-        return self.loss(model, replace(batch, tensors=kept))
+        return replace(batch, tensors=kept)
+
+    def with_condition_of(self, sample: PictureSample, other: PictureSample) -> PictureSample:
+        """The picture with another's caption."""
+        return replace(sample, prompt_ids=other.prompt_ids)
 
     def prompts(self, held_out: Sequence[PictureSample]) -> tuple[str, ...]:
         """Captions to draw."""

@@ -54,7 +54,7 @@ class EvaluationHook(Hook):
         begin = now()
         trainer.model.eval()
         result: dict[str, float] | None = None
-        for result in evaluate(trainer.model, trainer.eval_dataset.batches(), trainer.modalities, trainer.device):
+        for result in evaluate(trainer.model, trainer.eval_dataset, trainer.modalities, trainer.device):
             trainer.control.poll()
             if result is None and trainer.control.end is not None:
                 break
