@@ -10,8 +10,8 @@ from torch import Tensor
 from xoron_core.contract.config.moe import MoeConfig
 from xoron_core.contract.config.video_encoder import VideoEncoderConfig
 from xoron_core.model.initialise import init_module
-from xoron_core.model.layers.rope import grid_rotary_3d
-from xoron_core.model.vision.video_encoder import FactorisedAttention, VideoEncoder, causal_mean
+from xoron_core.model.layers.space_time import space_time_rotary
+from xoron_core.model.vision.video_encoder import VideoEncoder, VideoLayer
 
 GRID = (2, 3)
 WIDTH, FRAMES, PATCHES = 24, 5, 6
@@ -29,8 +29,9 @@ def patches(batch: int = 1, seed: int = 1) -> Tensor:
     return torch.randn(batch, FRAMES, PATCHES, WIDTH, generator=seeded(seed))
 
 
-def by_frame(states_BSD: Tensor) -> Tensor:
-    return states_BSD.unflatten(1, (FRAMES, PATCHES))
+def encode(encoder: VideoEncoder, patches_BTND: Tensor) -> Tensor:
+    """[B, T, N, D] → the same."""
+    return encoder(patches_BTND.flatten(0, 1), FRAMES)[0].view(patches_BTND.shape)
 
 
 def changed(first: Tensor, second: Tensor) -> Tensor:
@@ -44,36 +45,41 @@ def test_later_frames_do_not_change_earlier_ones_and_earlier_ones_do_change_late
     before = patches()
     after = before.clone()
     after[:, frame] += 1.0
-    difference = changed(by_frame(encoder(before)[0]), by_frame(encoder(after)[0]))
+    difference = changed(encode(encoder, before), encode(encoder, after))
     assert not difference[:frame].any()
     assert difference[frame:].all(), "every patch of this frame and of those after it"
 
 
-def test_attention_goes_along_one_axis_only() -> None:
-    rotary = grid_rotary_3d(FRAMES, *GRID, WIDTH // 2, torch.device("cpu"))
+@pytest.mark.parametrize("axis", ["frame", "time"])
+def test_attention_goes_along_one_axis_only(axis: str) -> None:
+    encoder = make_encoder()
+    layer = encoder.layers[0]
+    assert isinstance(layer, VideoLayer)
+    with torch.no_grad():  # only this kind of attention is left
+        other = layer.frame_attention if axis == "time" else layer.time_attention
+        for weight in (other.out_proj.weight, layer.experts.shared.down_proj.weight, layer.experts.experts.down_EFD):
+            weight.zero_()
     before = patches()
     after = before.clone()
     after[:, 2, 4] += 1.0
-    for temporal in (False, True):
-        attention = FactorisedAttention(WIDTH, 2, temporal=temporal)
-        init_module(attention, seeded())
-        states = [by_frame(attention(x.flatten(1, 2), rotary, FRAMES)) for x in (before, after)]
-        expected = torch.zeros(FRAMES, PATCHES, dtype=torch.bool)
-        expected[(slice(2, None), 4) if temporal else 2] = True
-        assert torch.equal(changed(*states), expected)
+    rotary = space_time_rotary(1, FRAMES, *GRID, WIDTH // 2, before.device)
+    expected = torch.zeros(FRAMES, PATCHES, dtype=torch.bool)
+    expected[(slice(2, None), 4) if axis == "time" else 2] = True
+    states = [layer(x[0], FRAMES, rotary)[0].unsqueeze(0) for x in (before, after)]
+    assert torch.equal(changed(*states), expected)
 
 
 def test_the_order_of_earlier_frames_counts() -> None:
     encoder = make_encoder()
     before = patches()
     swapped = before[:, [1, 0, 2, 3, 4]]
-    assert changed(by_frame(encoder(before)[0]), by_frame(encoder(swapped)[0]))[2:].all()
+    assert changed(encode(encoder, before), encode(encoder, swapped))[2:].all()
 
 
 def test_places_within_a_frame_count() -> None:
     encoder = make_encoder()
     before = patches()
-    states, mirrored = by_frame(encoder(before)[0]), by_frame(encoder(before.flip(2))[0])
+    states, mirrored = encode(encoder, before), encode(encoder, before.flip(2))
     assert changed(states, mirrored.flip(2)).all()
 
 
@@ -88,35 +94,28 @@ def test_the_router_knows_what_was_at_a_place_before() -> None:
     before = patches()
     after = before.clone()
     after[:, 0] = torch.randn(PATCHES, WIDTH, generator=seeded(9))
-    difference = changed(by_frame(encoder(before)[0]), by_frame(encoder(after)[0]))
+    difference = changed(encode(encoder, before), encode(encoder, after))
     assert difference[1:].any()
-
-
-def test_the_summary_of_the_past_is_its_mean() -> None:
-    x = patches(2)
-    summary = causal_mean(x)
-    for frame in range(FRAMES):
-        torch.testing.assert_close(summary[:, frame], x[:, : frame + 1].mean(dim=1))
 
 
 def test_clips_do_not_see_one_another() -> None:
     encoder = make_encoder()
     both = patches(2)
-    together = encoder(both)[0]
-    torch.testing.assert_close(together, torch.cat([encoder(both[:1])[0], encoder(both[1:])[0]]))
+    apart = torch.cat([encode(encoder, clip) for clip in both.split(1)])
+    torch.testing.assert_close(encode(encoder, both), apart)
 
 
 @pytest.mark.parametrize("balance", ["loss_free", "aux_loss"])
 def test_experts_are_counted_once_and_balanced(balance: str) -> None:
     encoder = make_encoder(balance=balance)
-    x = patches(2)
-    states, aux_loss = encoder(x)
+    x = patches(2).flatten(0, 1)
+    states, aux_loss = encoder(x, FRAMES)
     assert (aux_loss > 0) == (balance == "aux_loss")
     gradients = []
     for enabled in (False, True):
         encoder.gradient_checkpointing_enable(enabled)
         encoder.zero_grad()
-        (encoder(x)[0].square().sum() + aux_loss.detach()).backward()
+        encoder(x, FRAMES)[0].square().sum().backward()
         gradients.append([parameter.grad.clone() for parameter in encoder.parameters() if parameter.grad is not None])
     for first, second in zip(*gradients, strict=True):
         torch.testing.assert_close(first, second)

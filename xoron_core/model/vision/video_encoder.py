@@ -1,78 +1,59 @@
 """Clips: factorised attention over the patches of all frames, and experts that know what went before.
 
-Shapes: B clips, T frames, N patches of a frame, S = T · N, D width, H heads, W width of a head.
+Shapes: B clips, T frames, F = B·T frames of all clips, N patches of a frame, D width.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xoron_core.contract.config.video_encoder import VideoEncoderConfig
 from xoron_core.contract.config.vision import Grid
 from xoron_core.model.initialise import Initialised
 from xoron_core.model.layers.checkpointing import Checkpointed
-from xoron_core.model.layers.dit import StreamProjection
+from xoron_core.model.layers.dit import StreamProjection, attend_to
 from xoron_core.model.layers.moe import MoE, RouterStats
 from xoron_core.model.layers.norms import RMSNorm
-from xoron_core.model.layers.rope import Rotary, grid_rotary_3d, rotate
+from xoron_core.model.layers.rope import Rotary, rotate
+from xoron_core.model.layers.space_time import CausalTimeAttention, SpaceTimeRotary, space_time_rotary, with_past
 
 EPS = 1e-6
 
 
-class FactorisedAttention(nn.Module):
-    """Attention of S = T · N tokens along one of the two axes: to all patches of the same frame, or to the same patch
-    in this frame and those before (arXiv 2103.15691, model 3; causal in time)."""
+class FrameAttention(nn.Module):
+    """Each patch looks at all patches of its frame."""
 
-    def __init__(self, hidden_size: int, num_heads: int, *, temporal: bool) -> None:
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__()
-        self.temporal = temporal
-        self.norm = RMSNorm(hidden_size, eps=EPS)
         self.projection = StreamProjection(hidden_size, num_heads)
         self.out_proj = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, x_BSD: Tensor, rotary: Rotary, num_frames: int) -> Tensor:
-        """[B, S, D] → the same."""
-        normed_BSD = self.norm(x_BSD)
-        k_BSHW, v_BSHW = self.projection.keys_values(normed_BSD)
-        turned = (rotate(self.projection.queries(normed_BSD), rotary), rotate(k_BSHW, rotary), v_BSHW)
-        q, k, v = (self._split(x_BSHW, num_frames) for x_BSHW in turned)
-        out_BTNHW = self._join(F.scaled_dot_product_attention(q, k, v, is_causal=self.temporal))
-        return x_BSD + self.out_proj(out_BTNHW.reshape(x_BSD.shape))  # type: ignore[no-any-return]
-
-    def _split(self, x_BSHW: Tensor, num_frames: int) -> Tensor:
-        """The axis that is attended along as the last but one, [B, T, H, N, W] or [B, N, H, T, W]."""
-        x_BTNHW = x_BSHW.unflatten(1, (num_frames, -1))
-        return x_BTNHW.permute(0, 2, 3, 1, 4) if self.temporal else x_BTNHW.transpose(2, 3)
-
-    def _join(self, out: Tensor) -> Tensor:
-        """The way back, to [B, T, N, H, W]."""
-        return out.permute(0, 3, 1, 2, 4) if self.temporal else out.transpose(2, 3)
+    def forward(self, x_FND: Tensor, rotary: Rotary) -> Tensor:
+        """[F, N, D] → the same; `rotary` has a row for each frame."""
+        k_FNHW, v_FNHW = self.projection.keys_values(x_FND)
+        q_FNHW = rotate(self.projection.queries(x_FND), rotary)
+        return self.out_proj(attend_to(q_FNHW, rotate(k_FNHW, rotary), v_FNHW, None))  # type: ignore[no-any-return]
 
 
 class VideoLayer(nn.Module):
-    """Attention within a frame, then across frames, then experts, each normalised before and added after."""
+    """Attention within a frame, then of each place over time (arXiv 2103.15691, model 3; causal), then experts whose
+    router sees the past of a patch's place; each normalised before and added after."""
 
     def __init__(self, hidden_size: int, config: VideoEncoderConfig) -> None:
         super().__init__()
-        self.spatial = FactorisedAttention(hidden_size, config.num_heads, temporal=False)
-        self.temporal = FactorisedAttention(hidden_size, config.num_heads, temporal=True)
+        self.frame_norm = RMSNorm(hidden_size, eps=EPS)
+        self.frame_attention = FrameAttention(hidden_size, config.num_heads)
+        self.time_norm = RMSNorm(hidden_size, eps=EPS)
+        self.time_attention = CausalTimeAttention(hidden_size, config.num_heads)
         self.experts_norm = RMSNorm(hidden_size, eps=EPS)
         self.experts = MoE(hidden_size, config.moe)
 
-    def forward(self, x_BSD: Tensor, rotary: Rotary, num_frames: int) -> tuple[Tensor, RouterStats]:
-        """[B, S, D] → the same, and the router's statistics. The router sees each token and the mean of what has been
-        at its place up to its frame."""
-        x_BSD = self.temporal(self.spatial(x_BSD, rotary, num_frames), rotary, num_frames)
-        normed_BSD = self.experts_norm(x_BSD)
-        seen_BSD = normed_BSD + causal_mean(normed_BSD.unflatten(1, (num_frames, -1))).flatten(1, 2)
-        y_BSD, stats = self.experts(normed_BSD, router_input_BTD=seen_BSD)
-        return x_BSD + y_BSD, stats
-
-
-def causal_mean(x_BTND: Tensor) -> Tensor:
-    """The mean over this frame and those before, at each place."""
-    counts_T = torch.arange(1, x_BTND.shape[1] + 1, device=x_BTND.device)
-    return x_BTND.cumsum(dim=1) / counts_T.view(-1, 1, 1)
+    def forward(self, x_FND: Tensor, num_frames: int, rotary: SpaceTimeRotary) -> tuple[Tensor, RouterStats]:
+        """[F, N, D] → the same, and the router's statistics."""
+        x_FND = x_FND + self.frame_attention(self.frame_norm(x_FND), rotary.space)
+        x_FND = x_FND + self.time_attention(self.time_norm(x_FND), num_frames, rotary.time)
+        normed_FND = self.experts_norm(x_FND)
+        y_FND, stats = self.experts(normed_FND, router_input_BTD=with_past(normed_FND, num_frames))
+        return x_FND + y_FND, stats
 
 
 class VideoEncoder(Checkpointed, Initialised):
@@ -95,16 +76,16 @@ class VideoEncoder(Checkpointed, Initialised):
             if name.endswith(("out_proj.weight", "down_proj.weight", "experts.down_EFD")):
                 parameter.mul_(factor)
 
-    def forward(self, patches_BTND: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, T, N, D] → [B, S, D], frame after frame, and the experts' balance loss (a scalar, weighted, zero where
-        the balance is loss-free)."""
-        num_frames = patches_BTND.shape[1]
-        rotary = grid_rotary_3d(num_frames, *self.grid, self.head_width, patches_BTND.device)
-        x_BSD = patches_BTND.flatten(1, 2)
-        aux_loss = x_BSD.new_zeros((), dtype=torch.float32)
+    def forward(self, patches_FND: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
+        """[F, N, D] → [B, T·N, D], frame after frame, and the experts' balance loss (a scalar, weighted, zero where the
+        balance is loss-free). `num_frames` is T."""
+        batch_size = len(patches_FND) // num_frames
+        rotary = space_time_rotary(batch_size, num_frames, *self.grid, self.head_width, patches_FND.device)
+        x_FND = patches_FND
+        aux_loss = x_FND.new_zeros((), dtype=torch.float32)
         for layer in self.layers:
             assert isinstance(layer, VideoLayer)
-            x_BSD, stats = self.run_layer(layer, x_BSD, rotary, num_frames)
+            x_FND, stats = self.run_layer(layer, x_FND, num_frames, rotary)
             layer.experts.record(stats)
             aux_loss = aux_loss + stats.aux_loss
-        return self.norm(x_BSD), aux_loss
+        return self.norm(x_FND).view(batch_size, -1, x_FND.shape[-1]), aux_loss
