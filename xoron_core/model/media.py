@@ -13,6 +13,8 @@ class MediaTokens(NamedTuple):
     """In the width of the language model."""
     mask_BM: Tensor
     """True where there is one; they stand at the left, one a row at least."""
+    aux_loss: Tensor | None = None
+    """Balance loss of the encoder's experts, where it has some: a scalar, weighted."""
 
 
 def insert_media(embedded_BTD: Tensor, is_placeholder_BT: Tensor, media: MediaTokens) -> Tensor:
