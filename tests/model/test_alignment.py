@@ -16,10 +16,8 @@ from xoron_core.model.speech.alignment import durations_of, forward_sum, log_pri
 
 def all_paths(num_tokens: int, num_frames: int) -> list[list[int]]:
     """Every monotonic path that covers every token: the frames at which it goes on are chosen."""
-    paths = []
-    for steps in itertools.combinations(range(1, num_frames), num_tokens - 1):
-        paths.append([sum(frame >= step for step in steps) for frame in range(num_frames)])
-    return paths
+    changes = itertools.combinations(range(1, num_frames), num_tokens - 1)
+    return [[sum(frame >= step for step in steps) for frame in range(num_frames)] for steps in changes]
 
 
 def score(scores_NF: Tensor, path: list[int]) -> float:

@@ -41,14 +41,24 @@ def _init_standard(module: nn.Module, generator: torch.Generator, std: float | N
     match module:
         case nn.Linear():
             draw_normal(module.weight, module.in_features**-0.5 if std is None else std, generator)
-        case nn.Conv2d():
+        case nn.Conv1d() | nn.Conv2d():
             inputs = module.weight[0].numel()
             draw_normal(module.weight, (2.0 / inputs) ** 0.5, generator)
+        case nn.ConvTranspose1d():
+            inputs = module.weight.shape[0] * module.kernel_size[0] // module.stride[0]
+            draw_normal(module.weight, (2.0 / inputs) ** 0.5, generator)
+        case nn.GRU():
+            for name, parameter in sorted(module.named_parameters()):
+                if name.startswith("bias"):
+                    nn.init.zeros_(parameter)
+                else:
+                    draw_normal(parameter, module.hidden_size**-0.5, generator)
         case nn.Embedding():
             draw_normal(module.weight, 0.02 if std is None else std, generator)
         case nn.GroupNorm() | nn.LayerNorm() | nn.RMSNorm():
             nn.init.ones_(module.weight)
         case _:
             return
-    if isinstance(module, nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm) and module.bias is not None:
+    biased = nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.GroupNorm | nn.LayerNorm
+    if isinstance(module, biased) and module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -48,8 +48,8 @@ def search_path(log_likelihood_BNF: Tensor, num_tokens_B: Tensor, num_frames_B: 
 
 
 def forward_sum(log_likelihood_BNF: Tensor, num_tokens_B: Tensor, num_frames_B: Tensor) -> Tensor:
-    """Log of the summed likelihood of all monotonic paths, [B] (the aligner's objective of arXiv 2108.10447; CTC without
-    blanks)."""
+    """Log of the summed likelihood of all monotonic paths, [B] (the aligner's objective of arXiv 2108.10447: CTC
+    without blanks)."""
     sums_BFN = torch.stack(_run_frames(log_likelihood_BNF.float(), torch.logaddexp), dim=1)
     last_B = (num_frames_B - 1) * sums_BFN.shape[2] + num_tokens_B - 1
     return sums_BFN.flatten(1).gather(1, last_B.unsqueeze(1)).squeeze(1)
@@ -84,8 +84,8 @@ def path_of(durations_BN: Tensor, num_frames: int) -> Tensor:
 
 
 def log_prior(num_tokens_B: Tensor, num_frames_B: Tensor, tokens: int, frames: int) -> Tensor:
-    """Log of the beta-binomial prior, [B, N, F]: at frame f of F' the token is distributed over a sample's own N' tokens
-    as BetaBinomial(N' - 1, f + 1, F' - f), a broad diagonal (arXiv 2108.10447, scale 1). UNREACHABLE beyond them."""
+    """Log of the beta-binomial prior, [B, N, F]: at frame f of F' the token is distributed over a sample's N' tokens as
+    BetaBinomial(N' - 1, f + 1, F' - f), a broad diagonal (arXiv 2108.10447, scale 1). UNREACHABLE beyond them."""
     with torch.no_grad():
         n_B11, f_B11 = (lengths.view(-1, 1, 1).float() for lengths in (num_tokens_B, num_frames_B))
         token_N1 = torch.arange(tokens, device=num_tokens_B.device).unsqueeze(1).float()
