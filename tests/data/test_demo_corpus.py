@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 from PIL import Image
 from tokenizers import Tokenizer
 
@@ -19,7 +20,8 @@ from xoron_core.contract.special_tokens import BOS, CLOSER_ALIASES, EOS, OPTIONA
 CORPUS = Path(__file__).parents[2] / "xoron_core" / "data" / "demo"
 CATEGORIES = ("conversation", "chain_of_thought", "tool_use", "code")
 TAG = re.compile(r"<\|(/?)([a-z_:]+)\|>")
-MAX_BYTES = 2_000_000
+MAX_BYTES = 5_000_000
+SAME_SENTENCE = 0.6
 
 
 def rows(path: str) -> list[dict[str, str]]:
@@ -56,13 +58,16 @@ def test_the_manifest_lists_every_file_with_its_hash(manifest: dict[str, Any]) -
         if path.name != "manifest.json"
     }
     assert found == manifest["files"]
-    assert sum(path.stat().st_size for path in corpus_files()) < MAX_BYTES
+    assert sum(path.stat().st_size for path in corpus_files() if path.parent.name != "LICENSES") < MAX_BYTES
 
 
 def test_the_manifest_counts_the_rows_of_every_split(manifest: dict[str, Any]) -> None:
     for folder, counts in manifest["splits"].items():
-        assert counts == {split: len(rows(f"{folder}/{split}.jsonl")) for split in ("train", "heldout")}
-        assert 0.04 < counts["heldout"] / (counts["train"] + counts["heldout"]) < 0.15, folder
+        present = {path.stem for path in (CORPUS / folder).glob("*.jsonl")}
+        assert counts == {split: len(rows(f"{folder}/{split}.jsonl")) for split in present}
+        for heldout, train in (("heldout", "train"), ("heldout_questions", "questions")):
+            if train in counts:
+                assert 0.04 < counts[heldout] / (counts[train] + counts[heldout]) < 0.15, (folder, train)
 
 
 def test_pictures_are_small_rgb_without_metadata_and_each_is_used_once() -> None:
@@ -82,6 +87,36 @@ def test_pictures_are_split_by_what_they_show() -> None:
         names = [Path(row["image"]).stem for row in rows(f"pictures/{split}.jsonl")]
         contents.append({re.sub(r"-(3d|flat|cartoon|photo-\d+)$", "", name) for name in names})
     assert contents[0].isdisjoint(contents[1])
+
+
+def test_speech_is_short_16_khz_mono_and_each_recording_is_used_once() -> None:
+    spoken = [row for split in ("train", "heldout") for row in rows(f"speech/{split}.jsonl")]
+    present = {f"files/{path.name}" for path in (CORPUS / "speech" / "files").iterdir()}
+    assert len(spoken) == len({row["audio"] for row in spoken}) > 250
+    assert {row["audio"] for row in spoken} == present
+    for row in spoken:
+        wave, sample_rate = soundfile.read(CORPUS / "speech" / row["audio"])
+        assert (sample_rate, wave.ndim) == (16_000, 1), row
+        duration_s = len(wave) / sample_rate
+        assert 0.8 <= duration_s <= 3.25, row
+        assert 7 <= len(row["text"]) / duration_s <= 22, row
+        assert 0.2 < abs(wave).max() <= 1, row
+
+
+def test_transcripts_are_sentences_of_spoken_words() -> None:
+    for split in ("train", "heldout"):
+        for row in rows(f"speech/{split}.jsonl"):
+            assert re.fullmatch(r"[A-Z][A-Za-z',. -]*[.?!]", row["text"]), row
+            assert row["speaker"].isalpha()
+
+
+def test_no_heldout_sentence_is_nearly_said_in_train() -> None:
+    train, heldout = (
+        [set(re.findall(r"[\w']+", row["text"].lower())) for row in rows(f"speech/{split}.jsonl")]
+        for split in ("train", "heldout")
+    )
+    copies = [(a, b) for a in heldout for b in train if len(a & b) >= SAME_SENTENCE * len(a | b)]
+    assert copies == []
 
 
 def user_turns(text: str) -> str:
@@ -228,4 +263,6 @@ def test_every_source_and_licence_is_attributed(manifest: dict[str, Any]) -> Non
         name = "WordNet" if source["name"] == "wordnet-base" else source["name"]
         assert name in attribution
     licences = {path.name.split("-")[0] for path in (CORPUS / "LICENSES").iterdir()}
-    assert licences == {"chatterbot", "emojibase", "fluent", "noto", "python", "wordnet"}
+    assert licences == {
+        "asterisk", "chatterbot", "emojibase", "fluent", "noto", "pocketsphinx", "python", "wordnet",
+    }  # fmt: skip

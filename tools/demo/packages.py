@@ -98,6 +98,24 @@ PACKAGES = {
         "WordNet 3.0",
         "word meanings",
     ),
+    "asterisk": Package(
+        "debian",
+        "asterisk-core-sounds-en-g722",
+        "1.6.1-1",
+        "asterisk-core-sounds-en-g722_1.6.1-1_all.deb",
+        "38c5261820b406dcb0ecb37675720da2b0864850690690352ca52707eb623806",
+        "CC-BY-SA-3.0",
+        "speech",
+    ),
+    "pocketsphinx": Package(
+        "debian",
+        "pocketsphinx-testdata",
+        "0.8+5prealpha+1-15",
+        "pocketsphinx-testdata_0.8+5prealpha+1-15_all.deb",
+        "eaeb7a01d54f20b799d1a81ef110ec544b2cb47ea006614078220737a33019f0",
+        "BSD-2-Clause",
+        "speech",
+    ),
 }
 
 

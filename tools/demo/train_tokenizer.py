@@ -22,8 +22,8 @@ SPLIT = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\n+| +(?=\S)|\s
 
 
 def train_texts(corpus: Path) -> Iterator[str]:
-    """The train split's documents and captions, in the order of the files' names."""
-    for path in sorted(corpus.glob("**/train.jsonl")):
+    """The train split's documents and pictures' captions, in the order of the files' names."""
+    for path in sorted([*corpus.glob("pictures/train.jsonl"), *corpus.glob("text/*/train.jsonl")]):
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             yield row["text"] if "text" in row else row["caption"]
