@@ -80,7 +80,3 @@ def test_an_eighth_modality_is_trained_and_shown_without_any_other_edit(tree: Pa
         assert (sample["modality"], sample["caption"], sample["expected"]) == ("backwards", "stone", "enots")
         assert len(api.get(f"/runs/{run_id}/{sample['path']}").text) >= 1
         assert "backwards" in {info["name"] for info in api.get("/schema").json()["modalities"]}
-            "queued",
-            "starting",
-            "running",
-        }
