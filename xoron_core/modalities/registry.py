@@ -8,11 +8,15 @@ from xoron_core.modalities.base import Modality
 from xoron_core.modalities.image_generation.modality import ImageGeneration
 from xoron_core.modalities.image_understanding.modality import ImageUnderstanding
 from xoron_core.modalities.text.modality import Text
+from xoron_core.modalities.video_generation.modality import VideoGeneration
+from xoron_core.modalities.video_understanding.modality import VideoUnderstanding
 
 MODALITIES: tuple[type[Modality[Any, Any]], ...] = (
     Text,
     ImageUnderstanding,
     ImageGeneration,
+    VideoUnderstanding,
+    VideoGeneration,
 )
 
 

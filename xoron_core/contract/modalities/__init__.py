@@ -11,6 +11,8 @@ from xoron_core.contract.modalities.base import ModalityConfig, ModalityInfo
 from xoron_core.contract.modalities.image_generation import ImageGenerationConfig
 from xoron_core.contract.modalities.image_understanding import ImageUnderstandingConfig
 from xoron_core.contract.modalities.text import TextConfig
+from xoron_core.contract.modalities.video_generation import VideoGenerationConfig
+from xoron_core.contract.modalities.video_understanding import VideoUnderstandingConfig
 
 
 class ModalitiesConfig(Section):
@@ -19,6 +21,8 @@ class ModalitiesConfig(Section):
     text: TextConfig = Field(default_factory=TextConfig)
     image_understanding: ImageUnderstandingConfig = Field(default_factory=ImageUnderstandingConfig)
     image_generation: ImageGenerationConfig = Field(default_factory=ImageGenerationConfig)
+    video_understanding: VideoUnderstandingConfig = Field(default_factory=VideoUnderstandingConfig)
+    video_generation: VideoGenerationConfig = Field(default_factory=VideoGenerationConfig)
 
     def get(self, name: str) -> ModalityConfig:
         """The configuration of one modality.
