@@ -127,8 +127,11 @@ class MediaText(Modality[MediaTextSample[Any], MediaTextSample[Any]]):
 
     def score(self, model: XoronMultimodalModel, batch: Batch) -> Scored:
         """Cross-entropy of the answers under `loss`, a token at a time, given prompt and media."""
+        return self.score_given(model, batch, self.encode_media(model, batch.tensors))
+
+    def score_given(self, model: XoronMultimodalModel, batch: Batch, media: MediaTokens) -> Scored:
+        """The same with media that are encoded already."""
         tensors = batch.tensors
-        media = self.encode_media(model, tensors)
         embedded_BTD, fused = model.embed(tensors["input_ids"], self.placeholder_id, media)
         output = model.llm(
             inputs_embeds_BTD=embedded_BTD,

@@ -1,0 +1,82 @@
+"""From a waveform to features: convolutions (or mels), then Conformer blocks.
+
+Shapes: B batch, T samples, F frames, D width.
+"""
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xoron_core.contract.config.audio_encoder import SAMPLES_PER_FRAME, AudioEncoderConfig
+from xoron_core.model.layers.checkpointing import Checkpointed
+from xoron_core.model.layers.norms import RMSNorm
+from xoron_core.model.speech.conformer import ConformerBlock, sequence_rotary
+from xoron_core.model.speech.mel import HOP, N_MELS, compute_mel_spectrogram
+from xoron_core.model.speech.waveform_encoder import WaveformEncoder, valid_mask
+
+
+def samples_per_frame(config: AudioEncoderConfig) -> int:
+    """Samples that become one frame of the features."""
+    return SAMPLES_PER_FRAME if config.use_raw_waveform else HOP
+
+
+class AudioFeatures(NamedTuple):
+    """What the encoder hears; features where the mask is False mean nothing."""
+
+    features_BFD: Tensor
+    mask_BF: Tensor
+    """True for frames that are there."""
+
+    def averaged(self, count: int) -> "AudioFeatures":
+        """Means of `count` neighbouring frames (of fewer at a sample's end)."""
+        stacked_BMSD, mask_BMS = self.stacked(count)
+        counts_BM = mask_BMS.sum(dim=2)
+        return AudioFeatures(stacked_BMSD.sum(dim=2) / counts_BM.clamp(min=1).unsqueeze(-1), counts_BM > 0)
+
+    def stacked(self, count: int) -> tuple[Tensor, Tensor]:
+        """Groups of `count` neighbouring frames, [B, ceil(F / count), count, D] and the same of the mask; zeros where
+        there is no frame."""
+        batch, frames, width = self.features_BFD.shape
+        short = -frames % count
+        heard_BFD = F.pad(self.features_BFD * self.mask_BF.unsqueeze(-1), (0, 0, 0, short))
+        mask_BF = F.pad(self.mask_BF, (0, short))
+        return heard_BFD.view(batch, -1, count, width), mask_BF.view(batch, -1, count)
+
+
+class AudioEncoder(Checkpointed):
+    """Waveforms of 16 kHz → features, 250 frames a second from the samples, 62.5 from mels."""
+
+    def __init__(self, config: AudioEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.waveform_encoder: WaveformEncoder | None = None
+        channels = N_MELS
+        if config.use_raw_waveform:
+            self.waveform_encoder = WaveformEncoder(config.conv_channels)
+            channels = config.conv_channels[-1]
+        self.in_proj = nn.Linear(channels, config.hidden_size)
+        self.in_norm = RMSNorm(config.hidden_size, eps=1e-6)
+        self.blocks = nn.ModuleList(ConformerBlock(config) for _ in range(config.num_layers))
+
+    def forward(self, waveform_BT: Tensor, lengths_B: Tensor) -> AudioFeatures:
+        """Features of as many frames as a length begins; `lengths_B` counts samples, 1 at least."""
+        frames_BFC, num_frames_B = self._frames(waveform_BT, lengths_B)
+        mask_BF = valid_mask(num_frames_B, frames_BFC.shape[1])
+        x_BFD = self.in_norm(self.in_proj(frames_BFC))
+        rotary = sequence_rotary(x_BFD.shape[1], self.config.hidden_size // self.config.num_heads, x_BFD.device)
+        for block in self.blocks:
+            x_BFD = self.run_layer(block, x_BFD, rotary, mask_BF)
+        return AudioFeatures(x_BFD, mask_BF)
+
+    def averaged_to_mel_rate(self, features: AudioFeatures) -> AudioFeatures:
+        """Features at the rate of mels, 62.5 frames a second."""
+        return features.averaged(HOP // samples_per_frame(self.config))
+
+    def _frames(self, waveform_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """What the blocks work on, and how many frames each row has."""
+        if self.waveform_encoder is not None:
+            frames_BFC, num_frames_B = self.waveform_encoder(waveform_BT, lengths_B)
+            return frames_BFC, num_frames_B
+        heard_BT = waveform_BT * valid_mask(lengths_B, waveform_BT.shape[1])
+        return compute_mel_spectrogram(heard_BT), -(-lengths_B // HOP)
