@@ -27,7 +27,8 @@ def run(running_server: RunningServer) -> Iterator[ScriptedRun]:
         (checkpoint / "manifest.json").write_text("{}")
         run.say(CheckpointEvent(step=5, path="checkpoints/step-00000005", reason="periodic", bytes=2, seconds=1))
         run.say(BadSampleEvent(source="pictures", index=7, reason="broken_" * 40, count=1))
-        running_server.wait_seq(run.id, run.steps(range(1, 31)))
+        run.steps(range(1, 31))
+        running_server.wait_seq(run.id, run.samples(30))
         yield run
 
 

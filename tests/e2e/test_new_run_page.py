@@ -12,6 +12,19 @@ def field(page: Page, path: str) -> Locator:
     return page.locator(f'[data-field="{path}"]')
 
 
+def modality(page: Page, label: str) -> Locator:
+    """A row of the mix."""
+    return page.get_by_role("group", name=label, exact=True)
+
+
+def trained(server: RunningServer) -> list[str]:
+    """The modalities that the `demo` preset's sources feed."""
+    (demo,) = (preset for preset in server.api.get("/presets").json()["items"] if preset["name"] == "demo")
+    categories = {source["category"] for source in demo["config"]["data"]["sources"]}
+    infos = server.api.get("/schema").json()["modalities"]
+    return [info["name"] for info in infos if categories & set(info["categories"])]
+
+
 def test_a_wrong_value_is_told_at_its_field(running_server: RunningServer, visit: Visit) -> None:
     page = visit(running_server, "/new", tolerated="422")
     steps = field(page, "training.max_steps")
@@ -34,9 +47,9 @@ def test_words_where_a_number_belongs_and_combinations(running_server: RunningSe
     expect(rate.locator(".field-error")).to_contain_text("number")
     rate.get_by_role("textbox").fill("3e-4")
     expect(rate.locator(".field-error")).to_have_count(0)
-    for modality in ("text", "image_generation"):
+    for modality in trained(running_server):
         field(page, f"modalities.{modality}.weight").get_by_role("textbox").fill("0")
-    expect(page.get_by_label("Summary").get_by_text("every modality's weight is 0")).to_be_visible()
+    expect(page.get_by_label("Summary").get_by_text("nothing is trained")).to_be_visible()
 
 
 def test_a_good_form_makes_a_run_and_leads_to_it(running_server: RunningServer, visit: Visit) -> None:
@@ -45,7 +58,8 @@ def test_a_good_form_makes_a_run_and_leads_to_it(running_server: RunningServer, 
     field(page, "training.max_steps").get_by_role("textbox").fill("12")
     field(page, "training.seed").get_by_role("textbox").fill("7")
     field(page, "modalities.text.weight").get_by_role("textbox").fill("3")
-    expect(page.get_by_text("75\u202f%")).to_be_visible()
+    num_others = len(trained(running_server)) - 1
+    expect(modality(page, "Text")).to_contain_text(f"{round(100 * 3 / (3 + num_others))}\u202f%")
     expect(page.get_by_text("with 3 changes:")).to_be_visible()
     page.get_by_role("button", name="Start run").click()
     expect(page.get_by_role("heading", name="from the form")).to_be_visible()
@@ -58,6 +72,22 @@ def test_a_good_form_makes_a_run_and_leads_to_it(running_server: RunningServer, 
     assert config["training"]["seed"] == 7
     assert config["modalities"]["text"]["weight"] == 3
     assert config["training"]["learning_rate"] == 2e-3
+
+
+def test_a_weight_left_to_itself_follows_the_data(running_server: RunningServer, visit: Visit) -> None:
+    page = visit(running_server, "/new")
+    weight = field(page, "modalities.text.weight")
+    box = weight.get_by_role("textbox")
+    expect(box).to_have_value("")
+    expect(box).to_have_attribute("placeholder", "auto")
+    num_trained = len(trained(running_server))
+    expect(modality(page, "Text")).to_contain_text(f"{round(100 / num_trained)}\u202f%")
+    box.fill("0")
+    expect(modality(page, "Text")).to_contain_text("off")
+    expect(page.get_by_label("Summary").get_by_text("auto → 0")).to_be_visible()
+    weight.get_by_role("button", name="preset: auto").click()
+    expect(page.get_by_text("as it is.")).to_be_visible()
+    expect(page.locator(".mix-part")).to_have_count(num_trained)
 
 
 def test_an_option_goes_back_to_the_preset(running_server: RunningServer, visit: Visit) -> None:

@@ -15,6 +15,8 @@ from xoron_core.contract.states import RunState
 
 pytestmark = pytest.mark.browser
 
+LONGEST_PAUSE_S = 10
+"""Between two attempts of the page to reach a server that is away."""
 ENDLESS = {"training": {"max_steps": None, "save_steps": 5}}
 
 
@@ -46,6 +48,27 @@ def test_charts_begin_with_history_and_follow_live(running_server: RunningServer
         assert pixels(text) != before
         run.say(EvalEvent(step=200, tokens=1, samples=1, seconds=1, values={"eval/text/loss": 1.25}))
         expect(text).to_have_attribute("aria-label", re.compile(r"held-out 1\.250"))
+
+
+def test_a_metric_of_held_out_data_alone_has_a_chart(running_server: RunningServer, visit: Visit) -> None:
+    with ScriptedRun(running_server.home) as run:
+        run.steps(range(1, 21))
+        for step, value in ((10, 1.5), (20, 0.75)):
+            values: dict[str, float | None] = {"eval/text/loss": 1.0, "eval/text/tool_loss": value}
+            seq = run.say(EvalEvent(step=step, tokens=1, samples=1, seconds=1, values=values))
+        running_server.wait_seq(run.id, seq)
+        page = visit(running_server, f"/runs/{run.id}")
+        card = page.locator('[data-modality="text"]')
+        expect(card.get_by_text("Mean of 100")).to_be_visible()
+        card.get_by_role("button", name="Tools").click()
+        expect(chart(page, "text")).to_have_attribute("aria-label", re.compile(r"^Tools .* steps, held-out 0\.7500"))
+        assert card.locator("dt").all_inner_texts() == ["Tools, held-out", "Best held-out"]
+        assert card.locator("dd").all_inner_texts() == ["0.7500", "0.7500 at 20"]
+        expect(card.locator(".legend")).not_to_contain_text("training")
+        first = pixels(chart(page, "text"))
+        run.say(EvalEvent(step=21, tokens=1, samples=1, seconds=1, values={"eval/text/tool_loss": 2.0}))
+        expect(card.locator("dd").first).to_have_text("2.000")
+        assert pixels(chart(page, "text")) != first
 
 
 def test_what_was_not_finite_is_marked(running_server: RunningServer, visit: Visit) -> None:
@@ -169,7 +192,7 @@ def test_the_page_catches_up_after_the_server_came_back(tmp_path: Path, visit: V
         expect(unanswered).to_have_count(2)
         run.steps(range(12, 21))
         with run, server_process(home, XORON_PORT=str(first.server.port)):
-            expect(page.locator(".connection")).to_have_text("live")
+            expect(page.locator(".connection")).to_have_text("live", timeout=LONGEST_PAUSE_S * 2000)
             expect(unanswered).to_have_count(0)
             expect(page.get_by_text("No samples yet")).to_be_visible()
             page.get_by_role("link", name="Charts", exact=True).click()

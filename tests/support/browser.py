@@ -55,12 +55,19 @@ def visit(browser: Browser) -> Iterator[Visit]:
     troubles: list[str] = []
 
     def open_page(
-        server: RunningServer, path: str = "/", *, theme: str = "light", width: int = 1280, tolerated: str = "(?!)"
+        server: RunningServer,
+        path: str = "/",
+        *,
+        theme: str = "light",
+        width: int = 1280,
+        motion: str = "no-preference",
+        tolerated: str = "(?!)",
     ) -> Page:
         size = {"width": width, "height": HEIGHTS[width]}
         context = browser.new_context(
             viewport=size,  # type: ignore[arg-type]
             color_scheme=theme,  # type: ignore[arg-type]
+            reduced_motion=motion,  # type: ignore[arg-type]
             device_scale_factor=2 if width < 600 else 1,
             base_url=f"http://127.0.0.1:{server.port}",
         )

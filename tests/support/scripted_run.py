@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
+from support.sample_files import MIMES, all_samples
 from xoron_core.contract import clock
-from xoron_core.contract.events import Event, MetricsEvent, StateEvent
+from xoron_core.contract.events import Event, MetricsEvent, SampleEvent, StateEvent
 from xoron_core.contract.files import to_json, write_atomic
 from xoron_core.contract.home import Home
 from xoron_core.contract.presets import resolve
@@ -53,6 +54,22 @@ class ScriptedRun:
         for step in numbers:
             seq = self.say(MetricsEvent(step=step, tokens=512 * step, samples=4 * step, values=values or curves(step)))
         return seq
+
+    def sample(self, step: int, stem: str, files: dict[str, bytes], caption: str, expected: str | None = None) -> int:
+        """Write the files of one sample, content by suffix, and tell of them; the stem begins with the modality."""
+        folder = self.directory.sample_dir(step)
+        folder.mkdir(parents=True, exist_ok=True)
+        seq = 0
+        for suffix, content in files.items():
+            (folder / f"{stem}.{suffix}").write_bytes(content)
+            path = f"samples/{folder.name}/{stem}.{suffix}"
+            told = {"step": step, "modality": stem.rsplit("-", 1)[0], "path": path, "mime": MIMES[suffix]}
+            seq = self.say(SampleEvent(**told, caption=caption, expected=expected))
+        return seq
+
+    def samples(self, step: int) -> int:
+        """Write samples of all seven modalities."""
+        return [self.sample(step, *one) for one in all_samples()][-1]
 
     def end(self, state: RunState = RunState.COMPLETED, reason: str | None = None) -> int:
         """The end state, and no keeper any more."""

@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { backoff } from "../src/model/backoff";
-import { mixShares } from "../src/model/mix";
+import { effectiveWeight, isFed, mixShares } from "../src/model/mix";
 import { secondsUntil } from "../src/model/states";
 import { toYaml } from "../src/model/yaml";
+import { emptyWord } from "../src/pages/new-run/options";
 
 describe("backoff", () => {
   it("doubles, is spread out, and never waits longer than its limit", () => {
@@ -15,8 +16,35 @@ describe("backoff", () => {
 
 describe("mixShares", () => {
   it("makes shares of weights", () => expect(mixShares([1, 3])).toEqual([0.25, 0.75]));
-  it("passes over what is no weight", () => expect(mixShares([1, "x", -2, null])).toEqual([1, 0, 0, 0]));
   it("has nothing to share without weights", () => expect(mixShares([0, 0])).toEqual([0, 0]));
+});
+
+describe("effectiveWeight", () => {
+  it("follows the data where none is given", () => {
+    expect([effectiveWeight(null, true), effectiveWeight(null, false)]).toEqual([1, 0]);
+  });
+  it("is what was given otherwise, whatever data there is", () => {
+    expect([effectiveWeight(2.5, false), effectiveWeight(0, true)]).toEqual([2.5, 0]);
+  });
+  it("passes over what is no weight", () => {
+    expect([effectiveWeight("x", true), effectiveWeight(-2, true)]).toEqual([0, 0]);
+  });
+});
+
+describe("isFed", () => {
+  const info = { name: "asr", label: "Speech", categories: ["voice_asr", "calls"], metrics: [] };
+  it("looks for a source of one of the modality's categories", () => {
+    expect(isFed(info, [{ category: "code" }, { category: "calls" }])).toBe(true);
+    expect(isFed(info, [{ category: "code" }, "nonsense", null])).toBe(false);
+    expect(isFed(info, undefined)).toBe(false);
+  });
+});
+
+describe("emptyWord", () => {
+  it("says what an empty weight does", () => {
+    expect(emptyWord("modalities.asr.weight")).toBe("auto");
+    expect(emptyWord("modalities.asr.batch_size")).toBe("none");
+  });
 });
 
 describe("secondsUntil", () => {

@@ -16,7 +16,7 @@ import type {
   ValidationResult,
 } from "../contract";
 import type { Action } from "../model/states";
-import { API, request, requestText } from "./http";
+import { API, request, requestHead, requestText } from "./http";
 
 const EVENTS_PER_PAGE = 1000;
 
@@ -104,6 +104,10 @@ export function sampleAddress(id: string, path: string): string {
 
 export const getSampleText = (id: string, path: string, signal: AbortSignal) =>
   requestText(samplePath(id, path), { signal });
+
+/** The first bytes of a sample's file. */
+export const getSampleHead = (id: string, path: string, size: number, signal: AbortSignal) =>
+  requestHead(samplePath(id, path), size, { signal });
 
 function samplePath(id: string, path: string): string {
   return at(id, `/${path.split("/").map(encodeURIComponent).join("/")}`);

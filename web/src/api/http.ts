@@ -49,6 +49,12 @@ export async function requestText(path: string, call: Call): Promise<string> {
   return (await send(path, call)).text();
 }
 
+/** The first bytes of a file, fewer where it is shorter, under the same rules. */
+export async function requestHead(path: string, size: number, call: Call): Promise<Uint8Array> {
+  const response = await send(path, { ...call, headers: { ...call.headers, Range: `bytes=0-${size - 1}` } });
+  return new Uint8Array(await response.arrayBuffer()).subarray(0, size);
+}
+
 async function send(path: string, call: Call): Promise<Response> {
   const headers: Record<string, string> = { Accept: "application/json, */*", ...call.headers };
   if (call.body !== undefined) headers["Content-Type"] = "application/json";

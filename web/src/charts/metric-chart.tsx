@@ -49,11 +49,13 @@ export function MetricChart(props: MetricChartProps) {
         </figcaption>
       ) : (
         <figcaption class="legend">
-          <LegendItem
-            kind="train"
-            name={halfLife > 0 ? "training, smoothed" : "training"}
-            value={trainValue(train, at, halfLife)}
-          />
+          {(train.length > 0 || held === null || held.length === 0) && (
+            <LegendItem
+              kind="train"
+              name={halfLife > 0 ? "training, smoothed" : "training"}
+              value={trainValue(train, at, halfLife)}
+            />
+          )}
           {held !== null && held.length > 0 && (
             <LegendItem kind="held" name="held-out" value={at === null ? held.latest() : at.values[2]} />
           )}

@@ -8,24 +8,29 @@ interface FieldProps {
   value: unknown;
   preset: unknown;
   errors: string[];
+  /** Stands where the option is left empty. */
+  emptyWord: string;
+  /** Label and help are for those who cannot see the table that the field is in. */
+  isCompact: boolean;
   onChange: (value: unknown) => void;
   onReset: () => void;
 }
 
 /** One option with its help, its limits, how it differs from the preset, and what is wrong with it. */
 export function OptionField(props: FieldProps) {
-  const { field, label, value, preset, errors, onReset } = props;
+  const { field, label, value, preset, errors, emptyWord, isCompact, onReset } = props;
   const id = useId();
   const changed = !Object.is(value, preset);
+  const back = shown(preset, emptyWord);
   return (
-    <div class={`field${changed ? " changed" : ""}`} data-field={field.path}>
+    <div class={`field${changed ? " changed" : ""}${isCompact ? " compact" : ""}`} data-field={field.path}>
       <div class="field-head">
         <label class="field-label" for={id}>
           {label}
         </label>
         {changed && (
-          <button type="button" class="text-button" onClick={onReset} title={`Back to ${shown(preset)}`}>
-            preset: {shown(preset)}
+          <button type="button" class="text-button" onClick={onReset} title={`Back to ${back}`}>
+            preset: {back}
           </button>
         )}
       </div>
@@ -48,11 +53,11 @@ function Help({ text }: { text: string }) {
   return <>{text.split("`").map((part, i) => (i % 2 === 0 ? part : <code key={part}>{part}</code>))}</>;
 }
 
-function shown(value: unknown): string {
-  return value === null || value === undefined ? "none" : String(value);
+function shown(value: unknown, emptyWord: string): string {
+  return value === null || value === undefined ? emptyWord : String(value);
 }
 
-function Control({ field, value, errors, onChange, id }: FieldProps & { id: string }) {
+function Control({ field, value, errors, emptyWord, onChange, id }: FieldProps & { id: string }) {
   const described = errors.length > 0 ? `${id}-error ${id}-help` : `${id}-help`;
   const shared = { id, "aria-describedby": described, "aria-invalid": errors.length > 0 || undefined };
   if (field.kind === "boolean") {
@@ -78,7 +83,7 @@ function Control({ field, value, errors, onChange, id }: FieldProps & { id: stri
       </select>
     );
   }
-  return <TextControl {...shared} field={field} value={value} onChange={onChange} />;
+  return <TextControl {...shared} field={field} value={value} emptyWord={emptyWord} onChange={onChange} />;
 }
 
 interface TextControlProps {
@@ -87,11 +92,12 @@ interface TextControlProps {
   "aria-invalid": boolean | undefined;
   field: FieldSpec;
   value: unknown;
+  emptyWord: string;
   onChange: (value: unknown) => void;
 }
 
 /** Keeps what was typed (`2e-3`) for as long as it means the value; another value from outside replaces it. */
-function TextControl({ field, value, onChange, ...shared }: TextControlProps) {
+function TextControl({ field, value, emptyWord, onChange, ...shared }: TextControlProps) {
   const typed = useSignal(inputText(value));
   const text = Object.is(parseInput(field, typed.value), value) ? typed.value : inputText(value);
   const onInput = (event: Event & { currentTarget: HTMLInputElement }) => {
@@ -106,7 +112,7 @@ function TextControl({ field, value, onChange, ...shared }: TextControlProps) {
       inputMode={field.kind === "text" ? "text" : "decimal"}
       autocomplete="off"
       spellcheck={false}
-      placeholder={field.nullable ? "none" : ""}
+      placeholder={field.nullable ? emptyWord : ""}
       value={text}
       onInput={onInput}
     />

@@ -28,6 +28,11 @@ export const GROUPS: Group[] = [
   },
 ];
 
+/** What an option does that is left empty, in a word. */
+export function emptyWord(path: string): string {
+  return /^modalities\.\w+\.weight$/.test(path) ? "auto" : "none";
+}
+
 /** Options of one modality that the form shows up front. */
 export const MODALITY_FIELDS = [
   field("weight", "Weight"),

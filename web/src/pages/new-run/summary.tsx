@@ -4,6 +4,7 @@ import { Button } from "../../ui/button";
 import { Icon } from "../../ui/icons";
 import { Notice } from "../../ui/notice";
 import type { Draft } from "./draft";
+import { emptyWord } from "./options";
 
 /** What is about to be started, what the server says to it, and the button. */
 export function Summary({ draft, root }: { draft: Draft; root: JsonSchema }) {
@@ -25,7 +26,7 @@ export function Summary({ draft, root }: { draft: Draft; root: JsonSchema }) {
             <div key={path}>
               <dt>{path}</dt>
               <dd class="number">
-                <span class="muted">{text(from)}</span> → <b>{text(to)}</b>
+                <span class="muted">{text(path, from)}</span> → <b>{text(path, to)}</b>
               </dd>
             </div>
           ))}
@@ -78,6 +79,6 @@ function hasField(root: JsonSchema, path: string): boolean {
   return path === "name" || (path !== "" && fieldAt(root, path) !== null);
 }
 
-function text(value: unknown): string {
-  return value === null || value === undefined || value === "" ? "none" : String(value);
+function text(path: string, value: unknown): string {
+  return value === null || value === undefined || value === "" ? emptyWord(path) : String(value);
 }

@@ -44,7 +44,7 @@ export function ChartsTab({ run, feed, modalities }: ChartsTabProps) {
           <h2 id="modalities-title">Modalities</h2>
           <SmoothingChoice />
         </div>
-        <div class="board">
+        <div class="board modal-board">
           {shown.map((info) => (
             <ModalityCard
               key={info.name}
@@ -118,7 +118,7 @@ interface ModalityCardProps {
 function ModalityCard({ feed, info, color, halfLife, figures }: ModalityCardProps) {
   const chosen = useSignal(info.metrics[0]?.name ?? "");
   feed.drawn.value; // metrics turn up as the run goes on
-  const present = info.metrics.filter((metric, i) => i === 0 || feed.curves.get(metric.name).length > 0);
+  const present = info.metrics.filter((metric, i) => i === 0 || hasValues(feed, metric));
   const metric = present.find((entry) => entry.name === chosen.value) ?? present[0];
   if (metric === undefined) return null;
   return (
@@ -162,6 +162,15 @@ function ModalityCard({ feed, info, color, halfLife, figures }: ModalityCardProp
   );
 }
 
+/** Some metrics, such as error rates, exist on held-out data only. */
+function hasValues(feed: RunFeed, metric: MetricInfo): boolean {
+  return isTrained(feed, metric) || feed.curves.get(`eval/${metric.name}`).length > 0;
+}
+
+function isTrained(feed: RunFeed, metric: MetricInfo): boolean {
+  return feed.curves.get(metric.name).length > 0;
+}
+
 function shareText(figures: ModalityMetrics | null): string {
   if (figures === null) return "";
   const parts = [`${formatShare(figures.actual_share ?? figures.planned_share)} of the mix`];
@@ -177,30 +186,36 @@ interface MetricFiguresProps {
 }
 
 function MetricFigures({ feed, metric, figures }: MetricFiguresProps) {
-  const better = metric.better === "higher" ? "higher" : "lower";
   const held = feed.curves.get(`eval/${metric.name}`);
-  const best = held.best(better);
+  const best = metric.better === "neither" ? null : held.best(metric.better ?? "lower");
+  const isHeldOutOnly = held.length > 0 && !isTrained(feed, metric);
   return (
     <dl class="figures compact">
+      {!isHeldOutOnly && (
+        <>
+          <div class="figure">
+            <dt>{metric.label}</dt>
+            <dd class="number big">{formatMetric(feed.curves.get(metric.name).latest())}</dd>
+          </div>
+          <div class="figure">
+            <dt>Mean of 100</dt>
+            <dd class="number">{formatMetric(figures?.metrics[metric.name]?.mean_last_100)}</dd>
+          </div>
+        </>
+      )}
       <div class="figure">
-        <dt>{metric.label}</dt>
-        <dd class="number big">{formatMetric(feed.curves.get(metric.name).latest())}</dd>
+        <dt>{isHeldOutOnly ? `${metric.label}, held-out` : "Held-out"}</dt>
+        <dd class={isHeldOutOnly ? "number big" : "number"}>{formatMetric(held.latest())}</dd>
       </div>
-      <div class="figure">
-        <dt>Mean of 100</dt>
-        <dd class="number">{formatMetric(figures?.metrics[metric.name]?.mean_last_100)}</dd>
-      </div>
-      <div class="figure">
-        <dt>Held-out</dt>
-        <dd class="number">{formatMetric(held.latest())}</dd>
-      </div>
-      <div class="figure">
-        <dt>Best held-out</dt>
-        <dd class="number">
-          {formatMetric(best?.y)}
-          {best !== null && <span class="muted small"> at {groupDigits(best.x)}</span>}
-        </dd>
-      </div>
+      {metric.better !== "neither" && (
+        <div class="figure">
+          <dt>Best held-out</dt>
+          <dd class="number">
+            {formatMetric(best?.y)}
+            {best !== null && <span class="muted small"> at {groupDigits(best.x)}</span>}
+          </dd>
+        </div>
+      )}
     </dl>
   );
 }

@@ -1,14 +1,15 @@
 import { useComputed } from "@preact/signals";
-import { getSamples, getSampleText, sampleAddress } from "../../api/calls";
+import { getSamples } from "../../api/calls";
 import type { ModalityInfo, Run, Sample } from "../../contract";
 import { formatTime, groupDigits, humanize } from "../../model/format";
 import { runPath } from "../../model/routes";
-import { groupSamples, splitMarks } from "../../model/samples";
+import { groupSamples, type SampleGroup } from "../../model/samples";
 import { now } from "../../state/clock";
 import { type Resource, useResource } from "../../state/resource";
 import type { RunFeed } from "../../state/run-feed";
 import { Link } from "../../ui/link";
 import { Empty, Notice } from "../../ui/notice";
+import { SampleFigure } from "./sample-figure";
 
 interface SamplesProps {
   run: Run;
@@ -27,17 +28,17 @@ export function SamplesTab({ run, feed, modalities }: SamplesProps) {
   const { data, error } = useSamples(run, feed);
   if (error.value !== null) return <Notice tone="error">{error.value}</Notice>;
   if (data.value === null) return <p class="muted">Loading samples …</p>;
-  const groups = groupSamples(data.value);
+  const groups = groupSamples(data.value, namesOf(modalities));
   if (groups.length === 0) return <NoSamples run={run} />;
   return (
     <>
-      {groups.map(({ step, samples }) => (
-        <section key={step} aria-label={`Samples of step ${step}`}>
+      {groups.map((group) => (
+        <section key={group.step} aria-label={`Samples of step ${group.step}`}>
           <div class="section-head">
-            <h2 class="number">Step {groupDigits(step)}</h2>
-            <span class="muted small number">{formatTime(samples[0]?.time ?? null, now.value)}</span>
+            <h2 class="number">Step {groupDigits(group.step)}</h2>
+            <span class="muted small number">{formatTime(group.time, now.value)}</span>
           </div>
-          <Wall run={run} samples={samples} modalities={modalities} />
+          <Wall run={run} group={group} modalities={modalities} />
         </section>
       ))}
     </>
@@ -47,7 +48,7 @@ export function SamplesTab({ run, feed, modalities }: SamplesProps) {
 /** The newest step's samples, for the page of the charts. */
 export function LatestSamples({ run, feed, modalities }: SamplesProps) {
   const { data } = useSamples(run, feed);
-  const group = groupSamples(data.value ?? [])[0];
+  const group = groupSamples(data.value ?? [], namesOf(modalities))[0];
   if (group === undefined) return null;
   return (
     <section aria-labelledby="newest-title">
@@ -59,10 +60,12 @@ export function LatestSamples({ run, feed, modalities }: SamplesProps) {
           All samples
         </Link>
       </div>
-      <Wall run={run} samples={group.samples} modalities={modalities} />
+      <Wall run={run} group={group} modalities={modalities} />
     </section>
   );
 }
+
+const namesOf = (modalities: ModalityInfo[]) => modalities.map((info) => info.name);
 
 function NoSamples({ run }: { run: Run }) {
   return (
@@ -76,65 +79,23 @@ function NoSamples({ run }: { run: Run }) {
   );
 }
 
-function Wall({ run, samples, modalities }: { run: Run; samples: Sample[]; modalities: ModalityInfo[] }) {
-  const names = [...new Set(samples.map((sample) => sample.modality))];
+function Wall({ run, group, modalities }: { run: Run; group: SampleGroup; modalities: ModalityInfo[] }) {
   return (
-    <>
-      {names.map((name) => (
-        <div class="wall-group" key={name}>
-          <h3 class="wall-title">{modalities.find((info) => info.name === name)?.label ?? humanize(name)}</h3>
-          <div class={samples.some((s) => s.modality === name && isPicture(s)) ? "wall pictures" : "wall"}>
-            {samples
-              .filter((sample) => sample.modality === name)
-              .map((sample) => (
-                <Artifact key={sample.path} run={run} sample={sample} />
-              ))}
+    <div class="walls">
+      {group.modalities.map(({ modality, layout, made }) => (
+        <div class="wall-group" key={modality} data-samples={modality}>
+          <h3 class="wall-title">{labelOf(modalities, modality)}</h3>
+          <div class={`wall ${layout}`}>
+            {made.map((one) => (
+              <SampleFigure key={one.id} runId={run.id} made={one} />
+            ))}
           </div>
         </div>
       ))}
-    </>
+    </div>
   );
 }
 
-function isPicture(sample: Sample): boolean {
-  return sample.mime.startsWith("image/");
-}
-
-function Artifact({ run, sample }: { run: Run; sample: Sample }) {
-  const address = sampleAddress(run.id, sample.path);
-  return (
-    <figure class="card artifact">
-      {isPicture(sample) && <img src={address} alt={sample.caption} loading="lazy" />}
-      {sample.mime.startsWith("text/") && <TextArtifact run={run} sample={sample} />}
-      {/* biome-ignore lint/a11y/useMediaCaption: the caption below says what was asked for */}
-      {sample.mime.startsWith("audio/") && <audio controls preload="none" src={address} />}
-      {sample.mime.startsWith("video/") && <video controls loop muted preload="metadata" src={address} />}
-      <figcaption>
-        <Marked text={sample.caption} />
-      </figcaption>
-    </figure>
-  );
-}
-
-function TextArtifact({ run, sample }: { run: Run; sample: Sample }) {
-  const { data, error } = useResource((signal) => getSampleText(run.id, sample.path, signal), sample.path);
-  if (error.value !== null) return <p class="field-error">{error.value}</p>;
-  return (
-    <p class="sample-text">
-      <Marked text={data.value ?? "…"} />
-    </p>
-  );
-}
-
-/** Text whose special tokens step back behind the words. */
-function Marked({ text }: { text: string }) {
-  return (
-    <>
-      {splitMarks(text).map((part, i) => (
-        <span key={i} class={part.isMark ? "mark" : undefined}>
-          {part.text}
-        </span>
-      ))}
-    </>
-  );
+function labelOf(modalities: ModalityInfo[], name: string): string {
+  return modalities.find((info) => info.name === name)?.label ?? humanize(name);
 }

@@ -43,8 +43,8 @@ function NoRuns() {
   return (
     <Empty title="No runs yet">
       <p>
-        A run trains the model from a preset. The <b>demo</b> preset learns text and images on an ordinary
-        processor; its first losses appear within a minute.
+        A run trains the model from a preset. The <b>demo</b> preset learns text, pictures, clips and speech
+        on an ordinary processor; its first losses appear within a minute.
       </p>
       <Button kind="primary" icon="plus" onClick={() => navigate("/new")}>
         Start the first run
@@ -123,7 +123,8 @@ function stateDetail(run: Run): string {
 
 function Headlines({ run }: { run: Run }) {
   const infos = schema.value?.modalities ?? [];
-  const entries = Object.entries(run.latest);
+  const order = infos.map((info) => info.name);
+  const entries = Object.entries(run.latest).sort(([a], [b]) => place(order, a) - place(order, b));
   if (entries.length === 0) return <span class="muted">–</span>;
   return (
     <dl class="headlines">
@@ -137,8 +138,18 @@ function Headlines({ run }: { run: Run }) {
   );
 }
 
+/** Modalities come in the order of the form and the board, those that this version does not know after them. */
+function place(order: string[], name: string): number {
+  const at = order.indexOf(modalityOf(name));
+  return at < 0 ? order.length : at;
+}
+
 /** Rows name either the modality or its headline metric. */
+function modalityOf(name: string): string {
+  return name.split("/")[0] ?? name;
+}
+
 function labelOf(infos: ModalityInfo[], name: string): string {
-  const modality = name.split("/")[0] ?? name;
+  const modality = modalityOf(name);
   return infos.find((info) => info.name === modality)?.label ?? humanize(modality);
 }
