@@ -20,6 +20,7 @@ class AsrConfig(MediaTextConfig):
             MetricInfo(name="asr/ctc_loss", label="CTC loss", unit="nats/byte"),
             MetricInfo(name="asr/wer", label="Word errors", unit="share"),
             MetricInfo(name="asr/cer", label="Character errors", unit="share"),
+            MetricInfo(name="asr/shuffled_loss", label="With another's sound", unit="nats/token", better="neither"),
         ),
     )
 

@@ -16,7 +16,12 @@ class ImageGenerationConfig(FlowMatchingConfig):
         name="image_generation",
         label="Image generation",
         categories=("image_generation",),
-        metrics=(MetricInfo(name="image_generation/loss", label="Flow loss", unit="MSE"),),
+        metrics=(
+            MetricInfo(name="image_generation/loss", label="Flow loss", unit="MSE"),
+            MetricInfo(
+                name="image_generation/shuffled_loss", label="With another's caption", unit="MSE", better="neither"
+            ),
+        ),
     )
 
     image_size: int = Field(256, ge=16, multiple_of=8)

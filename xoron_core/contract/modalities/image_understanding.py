@@ -18,6 +18,12 @@ class ImageUnderstandingConfig(MediaTextConfig):
             MetricInfo(name="image_understanding/loss", label="Answers' cross-entropy", unit="nats/token"),
             MetricInfo(name="image_understanding/perplexity", label="Answers' perplexity"),
             MetricInfo(name="image_understanding/exact", label="Answers exactly right", better="higher"),
+            MetricInfo(
+                name="image_understanding/shuffled_loss",
+                label="With another's picture",
+                unit="nats/token",
+                better="neither",
+            ),
         ),
     )
 

@@ -20,6 +20,9 @@ class VideoGenerationConfig(FlowMatchingConfig):
             MetricInfo(name="video_generation/loss", label="Flow loss", unit="MSE"),
             MetricInfo(name="video_generation/temporal_loss", label="Temporal consistency", unit="MSE"),
             MetricInfo(name="video_generation/first_frame_loss", label="Flow loss, first frame given", unit="MSE"),
+            MetricInfo(
+                name="video_generation/shuffled_loss", label="With another's caption", unit="MSE", better="neither"
+            ),
         ),
     )
 

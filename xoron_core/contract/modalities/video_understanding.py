@@ -20,6 +20,12 @@ class VideoUnderstandingConfig(MediaTextConfig):
             MetricInfo(name="video_understanding/loss", label="Answers' cross-entropy", unit="nats/token"),
             MetricInfo(name="video_understanding/perplexity", label="Answers' perplexity"),
             MetricInfo(name="video_understanding/exact", label="Answers exactly right", better="higher"),
+            MetricInfo(
+                name="video_understanding/shuffled_loss",
+                label="With another's clip",
+                unit="nats/token",
+                better="neither",
+            ),
         ),
     )
 
