@@ -89,6 +89,31 @@ def test_pictures_are_split_by_what_they_show() -> None:
     assert contents[0].isdisjoint(contents[1])
 
 
+def question_rows(folder: str, split: str) -> list[dict[str, str]]:
+    return rows(f"{folder}/{'questions' if split == 'train' else 'heldout_questions'}.jsonl")
+
+
+def test_questions_are_about_the_pictures_of_their_split() -> None:
+    for split in ("train", "heldout"):
+        captions = {row["image"]: row["caption"] for row in rows(f"pictures/{split}.jsonl")}
+        questions = question_rows("pictures", split)
+        assert {row["image"] for row in questions} == captions.keys()
+        for row in questions:
+            assert row["question"].endswith("?")
+            assert row["answer"].strip(" .") == row["answer"] != ""
+            if row["question"] in ("What is this?", "What does the picture show?"):
+                assert captions[row["image"]].endswith(row["answer"]), row
+
+
+def test_most_answers_of_heldout_questions_are_given_in_train_and_no_single_one_rules() -> None:
+    for folder in ("pictures",):
+        known = {row["answer"] for row in question_rows(folder, "train")}
+        heldout = Counter(row["answer"] for row in question_rows(folder, "heldout"))
+        assert sum(count for answer, count in heldout.items() if answer in known) > 0.75 * heldout.total(), folder
+        checks = Counter(row["answer"] for row in question_rows(folder, "train") if row["answer"] in ("yes", "no"))
+        assert 0.4 < checks["yes"] / checks.total() < 0.6, folder
+
+
 def test_speech_is_short_16_khz_mono_and_each_recording_is_used_once() -> None:
     spoken = [row for split in ("train", "heldout") for row in rows(f"speech/{split}.jsonl")]
     present = {f"files/{path.name}" for path in (CORPUS / "speech" / "files").iterdir()}

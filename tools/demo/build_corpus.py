@@ -22,6 +22,7 @@ from tools.demo.packages import PACKAGES
 from tools.demo.photographs import photograph_pictures
 from tools.demo.pictures import Picture, emoji_pictures, encode, read_concepts
 from tools.demo.puzzles import worked_problems
+from tools.demo.questions import picture_questions
 from tools.demo.speech import read_recordings, utterances
 from tools.demo.tool_use import tool_documents
 from tools.demo.train_tokenizer import CORPUS, train
@@ -47,14 +48,19 @@ def _write_rows(path: Path, rows: Iterable[dict[str, str]]) -> None:
 
 def _pictures(cache: Path, folder: Path) -> Splits:
     (folder / "files").mkdir(parents=True)
-    splits: Splits = {"train": [], "heldout": []}
+    splits: Splits = {"train": [], "heldout": [], "questions": [], "heldout_questions": []}
     concepts = read_concepts(LISTS / "concepts.txt")
     pictures: list[Picture] = [*emoji_pictures(cache, concepts), *photograph_pictures(cache)]
+    files = {}
     for picture in pictures:
         suffix, data = encode(picture.image)
-        (folder / "files" / f"{picture.name}{suffix}").write_bytes(data)
-        row = {"image": f"files/{picture.name}{suffix}", "caption": picture.caption}
+        files[picture.name] = f"files/{picture.name}{suffix}"
+        (folder / files[picture.name]).write_bytes(data)
+        row = {"image": files[picture.name], "caption": picture.caption}
         splits["heldout" if picture.heldout else "train"].append(row)
+    for picture, question, answer in picture_questions(pictures):
+        row = {"image": files[picture.name], "question": question, "answer": answer}
+        splits["heldout_questions" if picture.heldout else "questions"].append(row)
     return splits
 
 

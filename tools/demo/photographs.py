@@ -1,5 +1,6 @@
 """The photographs of the demo corpus: which crops of which public-domain picture, and what they show."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,5 +140,6 @@ def photograph_pictures(cache: Path) -> Iterator[Picture]:
         for member, item in wanted.items():
             whole = upright(found[member])
             for number, crop in enumerate(item.crops, 1):
-                name = f"{item.name}-photo-{number}"
-                yield Picture(name, f"photo:{item.name}", crop.caption, _square(whole, crop), item.heldout)
+                name, content = f"{item.name}-photo-{number}", f"photo:{item.name}"
+                _, _, subject = re.split(r"(photographs?|silhouette) of ", crop.caption)
+                yield Picture(name, content, crop.caption, _square(whole, crop), item.heldout, "photo", subject, "")

@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,26 +31,33 @@ class Picture:
     caption: str
     image: Image.Image
     heldout: bool
+    style: str
+    subject: str
+    kind: str
 
 
 @dataclass(frozen=True)
 class Concept:
-    """A line of concepts.txt."""
+    """A line of concepts.txt; `kind` is the nearest heading's above it."""
 
     label: str
     phrase: str
     heldout: bool
+    kind: str
 
 
 def read_concepts(path: Path) -> list[Concept]:
     """The concepts in the file's order."""
     concepts = []
+    kind = ""
     for line in path.read_text(encoding="utf-8").splitlines():
+        if heading := re.match(r"# (\w+):", line):
+            kind = heading[1]
         if not line or line.startswith("#"):
             continue
         label, _, phrase = line.removeprefix("* ").partition(" | ")
         article = "an" if label[0] in "aeio" else "a"
-        concepts.append(Concept(label, phrase or f"{article} {label}", line.startswith("* ")))
+        concepts.append(Concept(label, phrase or f"{article} {label}", line.startswith("* "), kind))
     return concepts
 
 
@@ -123,7 +131,8 @@ def emoji_pictures(cache: Path, concepts: list[Concept]) -> Iterator[Picture]:
         del drawings[list(STYLES)[number % 3]]
         for style, drawing in drawings.items():
             caption = random.Random(f"{style}:{slug}").choice(STYLES[style]).format(concept.phrase)
-            yield Picture(f"{slug}-{style}", f"emoji:{slug}", caption, _fit(drawing), concept.heldout)
+            image, subject, kind = _fit(drawing), concept.phrase, concept.kind
+            yield Picture(f"{slug}-{style}", f"emoji:{slug}", caption, image, concept.heldout, style, subject, kind)
 
 
 def encode(image: Image.Image) -> tuple[str, bytes]:
