@@ -4,10 +4,12 @@ from typing import Any
 
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.data.tokenizer import Tokenizer
+from xoron_core.modalities.asr.modality import Asr
 from xoron_core.modalities.base import Modality
 from xoron_core.modalities.image_generation.modality import ImageGeneration
 from xoron_core.modalities.image_understanding.modality import ImageUnderstanding
 from xoron_core.modalities.text.modality import Text
+from xoron_core.modalities.tts.modality import Tts
 from xoron_core.modalities.video_generation.modality import VideoGeneration
 from xoron_core.modalities.video_understanding.modality import VideoUnderstanding
 
@@ -17,6 +19,8 @@ MODALITIES: tuple[type[Modality[Any, Any]], ...] = (
     ImageGeneration,
     VideoUnderstanding,
     VideoGeneration,
+    Asr,
+    Tts,
 )
 
 

@@ -25,6 +25,7 @@ from xoron_core.model.video_generator import VideoGenerator
 from xoron_core.model.vision.compressor import ImageCompressor
 from xoron_core.model.vision.encoder import VisionEncoder
 from xoron_core.model.vision.projectors import Projector
+from xoron_core.model.vision.video_encoder import VideoEncoder
 
 Task = Callable[..., Any]
 """What a modality runs on the model: called with the model first."""
@@ -42,6 +43,8 @@ class XoronMultimodalModel(nn.Module):
     vision_encoder: VisionEncoder
     image_compressor: ImageCompressor
     image_projector: Projector
+    video_encoder: VideoEncoder
+    video_projector: Projector
     generator: ImageGenerator
     video_generator: VideoGenerator
     autoencoder: Autoencoder

@@ -4,11 +4,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from xoron_core.contract.config.audio_decoder import AudioDecoderConfig, SpeakerEncoderConfig
+from xoron_core.contract.config.audio_encoder import AudioEncoderConfig
 from xoron_core.contract.config.moe import MoeConfig
 from xoron_core.contract.config.section import Section
 from xoron_core.contract.config.video_encoder import VideoEncoderConfig
 from xoron_core.contract.config.video_generator import VideoGeneratorConfig
 from xoron_core.contract.config.vision import ImageCompressorConfig, ProjectorConfig, VisionEncoderConfig
+from xoron_core.contract.config.waveform_decoder import WaveformDecoderConfig
 
 
 class RopeConfig(Section):
@@ -125,6 +128,14 @@ class XoronConfig(Section):
     """Sees motion in the patches of a clip's frames."""
     video_projector: ProjectorConfig = ProjectorConfig()
     """Brings a clip's tokens into the decoder."""
+    audio_encoder: AudioEncoderConfig = AudioEncoderConfig()
+    """Hears speech, and what brings that into the decoder."""
+    speaker_encoder: SpeakerEncoderConfig = SpeakerEncoderConfig()
+    """Knows a voice by a short clip."""
+    audio_decoder: AudioDecoderConfig = AudioDecoderConfig()
+    """Makes spectrograms of text, in a voice."""
+    waveform_decoder: WaveformDecoderConfig = WaveformDecoderConfig()
+    """Makes sound of spectrograms."""
     image_generator: ImageGeneratorConfig = ImageGeneratorConfig()
     """The diffusion transformer for images."""
     video_generator: VideoGeneratorConfig = VideoGeneratorConfig()

@@ -7,10 +7,12 @@ its registry.
 from pydantic import Field
 
 from xoron_core.contract.config.section import Section
+from xoron_core.contract.modalities.asr import AsrConfig
 from xoron_core.contract.modalities.base import ModalityConfig, ModalityInfo
 from xoron_core.contract.modalities.image_generation import ImageGenerationConfig
 from xoron_core.contract.modalities.image_understanding import ImageUnderstandingConfig
 from xoron_core.contract.modalities.text import TextConfig
+from xoron_core.contract.modalities.tts import TtsConfig
 from xoron_core.contract.modalities.video_generation import VideoGenerationConfig
 from xoron_core.contract.modalities.video_understanding import VideoUnderstandingConfig
 
@@ -23,6 +25,8 @@ class ModalitiesConfig(Section):
     image_generation: ImageGenerationConfig = Field(default_factory=ImageGenerationConfig)
     video_understanding: VideoUnderstandingConfig = Field(default_factory=VideoUnderstandingConfig)
     video_generation: VideoGenerationConfig = Field(default_factory=VideoGenerationConfig)
+    asr: AsrConfig = Field(default_factory=AsrConfig)
+    tts: TtsConfig = Field(default_factory=TtsConfig)
 
     def get(self, name: str) -> ModalityConfig:
         """The configuration of one modality.

@@ -44,7 +44,8 @@ class Aligner(nn.Module):
         distance_BNF = tokens_BNE.square().sum(-1, keepdim=True) - 2 * tokens_BNE @ frames_BFE.transpose(1, 2)
         logits_BNF = (-self.scale * distance_BNF).masked_fill(~token_mask_BN.unsqueeze(-1), float("-inf"))
         prior_BNF = log_prior(token_mask_BN.sum(1), frame_mask_BF.sum(1), *logits_BNF.shape[1:])
-        return logits_BNF.log_softmax(1).masked_fill(~token_mask_BN.unsqueeze(-1), 0.0) + prior_BNF
+        likelihood_BNF: Tensor = logits_BNF.log_softmax(1).masked_fill(~token_mask_BN.unsqueeze(-1), 0.0)
+        return likelihood_BNF + prior_BNF
 
     @staticmethod
     def loss(log_likelihood_BNF: Tensor, token_mask_BN: Tensor, frame_mask_BF: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy.typing as npt
 from xoron_core.model.speech.mel import HOP, SAMPLE_RATE, num_frames
 
 DECIMATION = 2
-"""Voices need no more than 8 kHz here, and half the samples cost half the time."""
+"""Pairs of samples are averaged: voices need no more than 8 kHz here, and half the samples cost half the time."""
 RATE = SAMPLE_RATE // DECIMATION
 WINDOW = 320
 """Samples at 8 kHz that are correlated with as many later ones: 40 ms, two periods of a deep voice."""
@@ -31,7 +31,7 @@ def track_pitch(waveform_T: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.flo
     padded_T = np.zeros(frames * HOP + DECIMATION * span, dtype=np.float32)
     begin = DECIMATION * (span - hop) // 2
     padded_T[begin : begin + len(waveform_T)] = waveform_T
-    halved_T = padded_T[: len(padded_T) // DECIMATION * DECIMATION].reshape(-1, DECIMATION).mean(1)
+    halved_T = 0.5 * (padded_T[::2] + padded_T[1::2])
     spans_FT = np.lib.stride_tricks.sliding_window_view(halved_T, span)[::hop][:frames]
     correlation_FL = _normalised_correlation(spans_FT, last + 2)
     found_FL = correlation_FL[:, first : last + 1]
@@ -51,7 +51,7 @@ def track_pitch(waveform_T: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.flo
 
 def _normalised_correlation(spans_FT: npt.NDArray[np.float32], num_lags: int) -> npt.NDArray[np.float32]:
     """Correlation of each span's first WINDOW samples with those `lag` later, over both norms, [F, L]."""
-    size = 1024
+    size = 512  # lags of 0 to 192 come out of it unwrapped: 320 + 192
     spectrum = np.fft.rfft(spans_FT, size, axis=1)
     products_FL = np.fft.irfft(spectrum * np.fft.rfft(spans_FT[:, :WINDOW], size, axis=1).conj(), size, axis=1)
     squares = np.cumsum(np.square(spans_FT, dtype=np.float64), axis=1)

@@ -50,6 +50,7 @@ class PeriodicBlock(Initialised):
     def init_own(self, generator: torch.Generator) -> None:
         """What is added starts small."""
         for conv in self.plain_convs:
+            assert isinstance(conv, nn.Conv1d)
             conv.weight.mul_(0.3)
 
     def forward(self, x_BCT: Tensor) -> Tensor:
