@@ -9,7 +9,7 @@ from xoron_core.contract.errors import ConfigError
 from xoron_core.model.layers.attention import LatentAttention, make_attention
 from xoron_core.model.layers.attention_mask import AttentionMask, attend, make_attention_mask
 from xoron_core.model.layers.kv_cache import KeyValueCache
-from xoron_core.model.layers.rope import YarnRope, grid_rotary, rotate, yarn_frequencies
+from xoron_core.model.layers.rope import YarnRope, grid_rotary, grid_rotary_3d, rotate, yarn_frequencies
 
 CPU = torch.device("cpu")
 
@@ -72,6 +72,28 @@ def test_grid_rotation_depends_on_offsets_in_both_axes() -> None:
     torch.testing.assert_close(product((1, 1), (0, 3)), product((3, 2), (2, 4)), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(product((1, 1), (0, 3)), product((1, 1), (1, 3)), atol=1e-3)
     assert not torch.allclose(product((1, 1), (0, 3)), product((1, 1), (0, 2)), atol=1e-3)
+
+
+@pytest.mark.parametrize("width", [6, 8, 10, 32])
+def test_clip_rotation_depends_on_offsets_in_all_three_axes(width: int) -> None:
+    rotary = grid_rotary_3d(3, 4, 5, width, CPU)
+    q, k = torch.randn(2, width, generator=seeded()).unbind()
+    turned_q = rotate(q.expand(1, 60, 1, width), rotary).view(3, 4, 5, width)
+    turned_k = rotate(k.expand(1, 60, 1, width), rotary).view(3, 4, 5, width)
+
+    def product(a: tuple[int, int, int], b: tuple[int, int, int]) -> torch.Tensor:
+        return (turned_q[a] * turned_k[b]).sum()
+
+    base = product((0, 1, 1), (1, 0, 3))
+    torch.testing.assert_close(product((1, 3, 2), (2, 2, 4)), base, rtol=1e-4, atol=1e-5)
+    for other in ((2, 0, 3), (1, 1, 3), (1, 0, 2)):
+        assert not torch.allclose(product((0, 1, 1), other), base, atol=1e-3)
+
+
+@pytest.mark.parametrize("width", [4, 7])
+def test_a_head_without_room_for_three_axes_is_refused(width: int) -> None:
+    with pytest.raises(ValueError, match="6 at least"):
+        grid_rotary_3d(2, 2, 2, width, CPU)
 
 
 def test_window_and_documents_equal_a_mask_written_by_loops() -> None:
