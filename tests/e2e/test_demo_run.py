@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
-from support.browser import Visit
+from support.browser import Visit, listen_to, look_at
 from support.serving import RunningServer, StartServer
 
 from server.runs.launchers.local import launch
@@ -57,11 +57,8 @@ def test_a_demo_run_from_the_form_to_its_second_attempt(start_server: StartServe
     expect(badge).to_have_text("running", timeout=FIRST_STEP_S * 1000)
     wait_step(page, 1, FIRST_STEP_S)
     wait_step(page, STOP_AT, STEPS_S)
-    for modality in ("text", "image_generation"):
-        chart = page.locator(f'[data-modality="{modality}"] .plot')
-        expect(chart).to_have_attribute("aria-label", re.compile(r"latest \d.*held-out \d"))
-    expect(page.locator(".artifact img").first).to_be_visible()
     run_id = page.url.rsplit("/", 1)[1]
+    see_every_modality(server, page, run_id)
     take_pictures(server, visit, page, run_id)
 
     page.get_by_role("button", name="Stop", exact=True).click()
@@ -74,6 +71,19 @@ def test_a_demo_run_from_the_form_to_its_second_attempt(start_server: StartServe
     series = server.api.get(f"/runs/{run_id}/series", params={"keys": "train/loss", "points": 10_000}).json()
     steps = series["series"]["train/loss"]["x"]
     assert steps == list(range(1, int(steps[-1]) + 1))
+
+
+def see_every_modality(server: RunningServer, page: Page, run_id: str) -> None:
+    """Each that is trained has curves and samples; pictures show, sounds play."""
+    figures = server.api.get(f"/runs/{run_id}/metrics").json()["modalities"]
+    for modality in (name for name, one in figures.items() if one["enabled"]):
+        chart = page.locator(f'[data-modality="{modality}"] .plot')
+        expect(chart).to_have_attribute("aria-label", re.compile(r"latest \d.*held-out \d"))
+        expect(page.locator(f'[data-samples="{modality}"] figure').first).to_be_visible()
+    look_at(page.locator(".artifact img"))
+    for sound in page.locator(".artifact audio").all():
+        assert listen_to(sound) > 0
+    page.evaluate("scrollTo(0, 0)")
 
 
 def take_pictures(server: RunningServer, visit: Visit, page: Page, run_id: str) -> None:

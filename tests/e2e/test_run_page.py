@@ -62,7 +62,7 @@ def test_a_metric_of_held_out_data_alone_has_a_chart(running_server: RunningServ
         expect(card.get_by_text("Mean of 100")).to_be_visible()
         card.get_by_role("button", name="Tools").click()
         expect(chart(page, "text")).to_have_attribute("aria-label", re.compile(r"^Tools .* steps, held-out 0\.7500"))
-        assert card.locator("dt").all_inner_texts() == ["Tools, held-out", "Best held-out"]
+        assert card.locator("dt").all_inner_texts() == ["Held-out", "Best held-out"]
         assert card.locator("dd").all_inner_texts() == ["0.7500", "0.7500 at 20"]
         expect(card.locator(".legend")).not_to_contain_text("training")
         first = pixels(chart(page, "text"))

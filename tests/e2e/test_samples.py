@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
-from support.browser import Visit
+from support.browser import Visit, listen_to, look_at
 from support.scripted_run import ScriptedRun
 from support.serving import RunningServer
 
@@ -15,11 +15,11 @@ NUM_FIGURES = {
     "image_understanding": 2,
     "image_generation": 4,
     "video_understanding": 2,
-    "video_generation": 3,
+    "video_generation": 4,
     "asr": 2,
     "tts": 3,
 }
-NUM_CLIPS = 5
+NUM_CLIPS = 6
 
 
 @pytest.fixture
@@ -34,15 +34,6 @@ def wall(page: Page, modality: str) -> Locator:
     return page.locator(f'[data-samples="{modality}"]')
 
 
-def load_all(pictures: Locator) -> None:
-    """Wait until every picture is there; they are fetched when they come into view."""
-    expect(pictures.first).to_be_attached()
-    for picture in pictures.all():
-        picture.scroll_into_view_if_needed()
-        picture.evaluate("image => image.decode()")
-        assert picture.evaluate("image => image.naturalWidth") > 0
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("tab", ["", "/samples"])
 def test_every_modality_is_seen(
@@ -51,7 +42,7 @@ def test_every_modality_is_seen(
     page = visit(running_server, f"/runs/{run.id}{tab}", theme=theme)
     for modality, number in NUM_FIGURES.items():
         expect(wall(page, modality).locator("figure")).to_have_count(number)
-    load_all(page.locator(".artifact img"))
+    look_at(page.locator(".artifact img"))
 
 
 def test_an_answer_stands_beside_the_truth(running_server: RunningServer, visit: Visit, run: ScriptedRun) -> None:
@@ -77,16 +68,10 @@ def test_sounds_play_by_keyboard(running_server: RunningServer, visit: Visit, ru
     page = visit(running_server, f"/runs/{run.id}/samples")
     for modality, duration_s in (("asr", 2.0), ("tts", 1.5)):
         sound = wall(page, modality).locator("audio").first
-        sound.scroll_into_view_if_needed()
-        page.wait_for_function("sound => sound.readyState >= 1", arg=sound.element_handle())
-        assert sound.evaluate("sound => sound.duration") == pytest.approx(duration_s)
-        sound.focus()
-        page.keyboard.press("Space")
-        page.wait_for_function("sound => sound.currentTime > 0.2", arg=sound.element_handle())
-        sound.evaluate("sound => { sound.pause(); sound.currentTime = 1.25; }")
+        assert listen_to(sound) == pytest.approx(duration_s)
+        sound.evaluate("sound => { sound.currentTime = 1.25; }")
         page.wait_for_function("sound => !sound.seeking", arg=sound.element_handle())
         assert sound.evaluate("sound => sound.currentTime") == pytest.approx(1.25)
-        assert sound.evaluate("sound => sound.error") is None
 
 
 def test_small_pictures_are_enlarged_with_sharp_edges(
@@ -94,7 +79,7 @@ def test_small_pictures_are_enlarged_with_sharp_edges(
 ) -> None:
     page = visit(running_server, f"/runs/{run.id}/samples")
     picture = wall(page, "image_generation").locator("img").first
-    load_all(picture)
+    look_at(picture)
     assert picture.evaluate("image => [image.naturalWidth, image.clientWidth, image.clientHeight]") == [64, 192, 192]
     expect(picture).to_have_css("image-rendering", "pixelated")
 
@@ -103,7 +88,7 @@ def test_clips_move_until_they_are_told_to_stand_still(
     running_server: RunningServer, visit: Visit, run: ScriptedRun
 ) -> None:
     page = visit(running_server, f"/runs/{run.id}/samples")
-    load_all(page.locator(".artifact img"))
+    look_at(page.locator(".artifact img"))
     pause = page.get_by_role("button", name="Pause clips")
     expect(pause).to_have_count(NUM_CLIPS)
     shown = wall(page, "video_generation").locator(".seen").first
@@ -122,11 +107,26 @@ def test_clips_stand_still_at_first_where_motion_is_unwelcome(
     running_server: RunningServer, visit: Visit, run: ScriptedRun
 ) -> None:
     page = visit(running_server, f"/runs/{run.id}/samples", motion="reduce")
-    load_all(page.locator(".artifact img"))
+    look_at(page.locator(".artifact img"))
     expect(page.locator(".seen canvas")).to_have_count(NUM_CLIPS)
     page.get_by_role("button", name="Play clips").first.click()
     expect(page.locator(".seen canvas")).to_have_count(0)
     expect(wall(page, "video_generation").locator("img").first).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_first_frame_stands_beside_its_clip(
+    running_server: RunningServer, visit: Visit, run: ScriptedRun, width: int
+) -> None:
+    page = visit(running_server, f"/runs/{run.id}/samples", width=width)
+    figure = wall(page, "video_generation").locator("figure").last
+    look_at(figure.locator("img"))
+    frame, clip = (one.bounding_box() for one in figure.locator(".seen").all())
+    assert frame is not None
+    assert clip is not None
+    assert frame["y"] == clip["y"]
+    assert frame["x"] + frame["width"] <= clip["x"]
+    assert frame["width"] == frame["height"] == clip["width"] == clip["height"]
 
 
 def test_on_a_phone_a_picture_stands_beside_its_answer(
@@ -134,7 +134,7 @@ def test_on_a_phone_a_picture_stands_beside_its_answer(
 ) -> None:
     page = visit(running_server, f"/runs/{run.id}/samples", width=390)
     figure = wall(page, "video_understanding").locator("figure").first
-    load_all(page.locator(".artifact img"))
+    look_at(page.locator(".artifact img"))
     seen, words = (figure.locator(part).bounding_box() for part in (".seen", ".compared"))
     assert seen is not None
     assert words is not None

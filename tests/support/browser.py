@@ -4,11 +4,10 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
 
 from server.pages import STATIC
 from support.serving import RunningServer
@@ -24,7 +23,6 @@ FLAGS = (
     "--disable-dev-shm-usage",
 )
 HEIGHTS = {390: 844, 1280: 860}
-IMAGES = Path(__file__).parents[2] / "docs" / "images"
 
 Visit = Callable[..., Page]
 
@@ -94,3 +92,25 @@ def visit(browser: Browser) -> Iterator[Visit]:
     for context in contexts:
         context.close()
     assert not troubles, "\n".join(troubles)
+
+
+def look_at(pictures: Locator) -> None:
+    """Bring every picture into view, which fetches it, and see that there is something in it."""
+    expect(pictures.first).to_be_attached()
+    for picture in pictures.all():
+        picture.scroll_into_view_if_needed()
+        picture.evaluate("image => image.decode()")
+        assert picture.evaluate("image => image.naturalWidth") > 0
+
+
+def listen_to(sound: Locator) -> float:
+    """Play a sound by keyboard until its time moves; how long it is, in seconds."""
+    sound.scroll_into_view_if_needed()
+    handle = sound.element_handle()
+    sound.page.wait_for_function("sound => sound.readyState >= 1", arg=handle)
+    sound.focus()
+    sound.page.keyboard.press("Space")
+    sound.page.wait_for_function("sound => sound.currentTime > 0.1", arg=handle)
+    sound.evaluate("sound => sound.pause()")
+    assert sound.evaluate("sound => sound.error") is None
+    return float(sound.evaluate("sound => sound.duration"))

@@ -47,6 +47,8 @@ def all_samples() -> Iterator[Sample]:
         yield f"video_understanding-{i}", {"webp": clip(48, 8, i), "txt": said.encode()}, "What happens?", true
     for i, asked in enumerate(CLIPS):
         yield f"video_generation-{i}", {"webp": clip(32, 8, i)}, asked, None
+    files = {"png": picture(32), "webp": clip(32, 8)}
+    yield "video_generation-3", files, "a dot moves right (first frame given)", None
     for i, (said, true) in enumerate(TRANSCRIPTS):
         yield f"asr-{i}", {"wav": sound(2.0, 200 + 100 * i), "txt": said.encode()}, "What is said?", true
     for i, asked in enumerate(SENTENCES):

@@ -40,7 +40,7 @@ export function OptionField(props: FieldProps) {
           {error}
         </p>
       ))}
-      <p class="field-help" id={`${id}-help`}>
+      <p class={isCompact ? "sr-only" : "field-help"} id={`${id}-help`}>
         <Help text={field.help} />
         {field.limits !== "" && <span class="limits"> {field.limits}</span>}
       </p>

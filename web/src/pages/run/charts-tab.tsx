@@ -173,7 +173,7 @@ function isTrained(feed: RunFeed, metric: MetricInfo): boolean {
 
 function shareText(figures: ModalityMetrics | null): string {
   if (figures === null) return "";
-  const parts = [`${formatShare(figures.actual_share ?? figures.planned_share)} of the mix`];
+  const parts = [`${formatShare(figures.actual_share ?? figures.planned_share)} of mix`];
   const rate = formatRate(figures.samples_per_s, "sample");
   if (rate !== "–") parts.push(rate);
   return parts.join(" · ");
@@ -194,7 +194,7 @@ function MetricFigures({ feed, metric, figures }: MetricFiguresProps) {
       {!isHeldOutOnly && (
         <>
           <div class="figure">
-            <dt>{metric.label}</dt>
+            <dt>Latest</dt>
             <dd class="number big">{formatMetric(feed.curves.get(metric.name).latest())}</dd>
           </div>
           <div class="figure">
@@ -204,7 +204,7 @@ function MetricFigures({ feed, metric, figures }: MetricFiguresProps) {
         </>
       )}
       <div class="figure">
-        <dt>{isHeldOutOnly ? `${metric.label}, held-out` : "Held-out"}</dt>
+        <dt>Held-out</dt>
         <dd class={isHeldOutOnly ? "number big" : "number"}>{formatMetric(held.latest())}</dd>
       </div>
       {metric.better !== "neither" && (
