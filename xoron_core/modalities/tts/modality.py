@@ -106,12 +106,12 @@ class Tts(Modality[SpokenSample, SpeechPrompt]):
         return Batch(
             modality=self.name,
             tensors={
-                "waveforms": _padded([sample.waveform_T for sample in samples], frames * HOP),
-                "num_samples": torch.tensor([len(sample.waveform_T) for sample in samples]),
+                "waveforms": _padded([sample.waveform for sample in samples], frames * HOP),
+                "num_samples": torch.tensor([len(sample.waveform) for sample in samples]),
                 "token_ids": token_ids,
                 "token_mask": torch.arange(tokens) < num_tokens_B.unsqueeze(1),
-                "pitch": _padded([sample.pitch_F for sample in samples], frames),
-                "voicing": _padded([sample.voicing_F for sample in samples], frames),
+                "pitch": _padded([sample.pitch for sample in samples], frames),
+                "voicing": _padded([sample.voicing for sample in samples], frames),
                 "has_reference": torch.stack([draw.has_reference for draw in draws]),
                 "reference_frames": torch.stack([draw.reference_frames_R for draw in draws]),
                 "reference_mask": torch.stack([draw.reference_mask_R for draw in draws]),
@@ -197,7 +197,7 @@ class Tts(Modality[SpokenSample, SpeechPrompt]):
         token_ids = torch.tensor([self.spell(prompt.text)], device=device)
         speaker_BS = None
         if prompt.voice is not None:
-            voice_BFM = compute_mel_spectrogram(torch.from_numpy(prompt.voice.waveform_T).to(device).unsqueeze(0))
+            voice_BFM = compute_mel_spectrogram(torch.from_numpy(prompt.voice.waveform).to(device).unsqueeze(0))
             speaker_BS = model.speaker_encoder(voice_BFM, torch.ones_like(voice_BFM[..., 0], dtype=torch.bool))
         mel_BFM = model.audio_decoder.predict(model.llm.model.embed_tokens(token_ids), speaker_BS=speaker_BS).mel_BFM
         waveform_T = model.waveform_decoder(mel_BFM.transpose(1, 2))[0].float().cpu().numpy()

@@ -30,10 +30,10 @@ class SpokenSample:
     """A recording [T], the ids of its characters, pitch and voicing of its frames [F] each."""
 
     origin: SampleOrigin
-    waveform_T: npt.NDArray[np.float32]
+    waveform: npt.NDArray[np.float32]
     token_ids: tuple[int, ...]
-    pitch_F: npt.NDArray[np.float32]
-    voicing_F: npt.NDArray[np.float32]
+    pitch: npt.NDArray[np.float32]
+    voicing: npt.NDArray[np.float32]
 
     @property
     def length(self) -> int:
@@ -47,7 +47,7 @@ class SpokenSample:
     @property
     def num_frames(self) -> int:
         """Frames of its spectrogram."""
-        return num_frames(len(self.waveform_T))
+        return num_frames(len(self.waveform))
 
     @property
     def has_room(self) -> bool:

@@ -23,7 +23,7 @@ def search_path(log_likelihood_BNF: Tensor, num_tokens_B: Tensor, num_frames_B: 
     no gradient.
     """
     with torch.no_grad():
-        scores_BNF = log_likelihood_BNF.float()
+        scores_BNF = log_likelihood_BNF.double()  # sums over hundreds of frames: rounding must not decide
         steps: list[Tensor] = []
 
         def best(stay_BN: Tensor, come_BN: Tensor) -> Tensor:
