@@ -13,7 +13,13 @@ from xoron_core.model.flow import frame_times, guided_velocity, hold_first_frame
 from xoron_core.model.flow_transformer import FlowTransformer
 from xoron_core.model.image_generator import ImageGenerator
 from xoron_core.model.initialise import init_module
-from xoron_core.model.layers.space_time import over_time, space_time_rotary, with_past, within_frames
+from xoron_core.model.layers.space_time import (
+    CausalTimeAttention,
+    over_time,
+    space_time_rotary,
+    with_past,
+    within_frames,
+)
 from xoron_core.model.video_generator import VideoGenerator
 
 FRAMES = 4
@@ -167,6 +173,16 @@ def test_rows_over_time_go_there_and_back() -> None:
     assert rows.shape == (12, FRAMES, 3)
     assert torch.equal(rows[6 + 2, 1], x[FRAMES + 1, 2]), "clip 1, place 2, frame 1"
     assert torch.equal(within_frames(rows, 6), x)
+
+
+@torch.no_grad()
+def test_attention_over_time_sees_when_something_was_seen() -> None:
+    attention = CausalTimeAttention(32, num_heads=4)
+    init_module(attention, seeded())
+    rotary = space_time_rotary(1, FRAMES, 2, 3, 8, torch.device("cpu")).time
+    x = torch.randn(FRAMES, 6, 32, generator=seeded(1))
+    swapped = attention(x[[0, 2, 1, 3]], FRAMES, rotary)
+    assert (swapped[3] - attention(x, FRAMES, rotary)[3]).abs().max() > 1e-3
 
 
 def test_both_layouts_of_the_angles_tell_the_same() -> None:
