@@ -1,24 +1,25 @@
-"""Does the `demo` preset start fast, run fast and learn? Runs the real trainer process and prints a table.
+"""Does the `demo` preset start fast, run fast and learn? Runs the real trainer process and prints tables.
 
-    python benchmarks/demo.py [--steps 1500] [--out FOLDER] [section.key=value …]
+    python benchmarks/demo.py [--steps 1500] [--out FOLDER] [--json FILE] [section.key=value …]
 
-Measured: seconds from start to the first step; optimizer steps a second without evaluation, samples and checkpoints;
-held-out losses at 300 steps and at the end, beside what they must beat: the unigram entropy of the training text, and
-π/2, the flow loss of the best predictor that ignores neighbours and prompt (∫ 1 / (t² + (1−t)²) dt on unit-variance
-latents); and the trained image loss with the captions of other pictures.
+Speed: seconds from start to the first step; optimizer steps a second without evaluation, samples and checkpoints;
+what a step of each modality takes. Quality, on held-out rows with fixed noise, times and seeds: each modality's loss at the
+end, beside the same model's loss with the pictures, clips, sounds, captions or texts of other rows, and beside what a
+model reaches that looks at nothing: for text the unigram entropy of the training text; for flows π/2, the loss of the
+best predictor that ignores neighbours and prompt (∫ 1 / (t² + (1−t)²) dt on unit-variance latents); for speech
+synthesis the L1 distance of the per-bin mean of the training spectrograms.
 """
 
 import argparse
 import json
 import math
-import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from dataclasses import replace
+from collections import Counter, defaultdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -26,15 +27,18 @@ import torch
 from xoron_core.contract import clock
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.files import parse_yaml
+from xoron_core.contract.modalities import modality_infos
 from xoron_core.contract.presets import resolve
 from xoron_core.contract.run_directory import AttemptRecord, RunDirectory, new_record
 from xoron_core.contract.sources import split_file
+from xoron_core.data.audio import read_audio
+from xoron_core.data.sources import JsonlSource
 from xoron_core.data.tokenizer import Tokenizer
-from xoron_core.modalities.image_generation.modality import PictureSample
-from xoron_core.modalities.registry import enabled_modalities
-from xoron_core.training.build import build_model, pick_device, sources_with_modality
-from xoron_core.training.checkpoint import read_checkpoint
-from xoron_core.training.evaluation import EvaluationSet, evaluate
+from xoron_core.model.speech.mel import SAMPLE_RATE, compute_mel_spectrogram
+from xoron_core.training.build import pick_device
+
+WARM_UP = 5
+"""Steps of each modality that are not timed."""
 
 
 def unigram_entropy(config: RunConfig, tokenizer: Tokenizer) -> float:
@@ -46,6 +50,25 @@ def unigram_entropy(config: RunConfig, tokenizer: Tokenizer) -> float:
             counts.update(tokenizer.encode(json.loads(line)["text"]))
     total = counts.total()
     return -sum(count / total * math.log(count / total) for count in counts.values())
+
+
+def mean_spectrum_error(config: RunConfig) -> float:
+    """L1 distance between held-out normalised mel spectrograms and the per-bin mean of those trained on."""
+    [index] = config.sources_of("tts")
+    source = config.data.sources[index]
+    assert source.eval_split is not None
+    mean_M = torch.cat(spectrograms(config, source.split)).mean(dim=0)
+    return float((torch.cat(spectrograms(config, source.eval_split)) - mean_M).abs().mean())
+
+
+def spectrograms(config: RunConfig, split: str) -> list[torch.Tensor]:
+    """The normalised mel spectrogram of every recording of a split, [frames, bins] each."""
+    [index] = config.sources_of("tts")
+    reader = JsonlSource("tts", split_file(config.data.sources[index], split))
+    limit_s = config.modalities.tts.max_audio_s
+    sounds = [read_audio(reader.read(row), "audio", SAMPLE_RATE, limit_s) for row in range(len(reader))]
+    reader.close()
+    return [compute_mel_spectrogram(torch.from_numpy(sound).unsqueeze(0))[0] for sound in sounds]
 
 
 def train(config: RunConfig, home: Path) -> tuple[RunDirectory, float]:
@@ -70,79 +93,70 @@ def read_events(run: RunDirectory) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run.path / "events.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def with_other_captions(held_out: EvaluationSet) -> None:
-    """Give every held-out picture the caption of another."""
-    samples = [s for s in held_out.samples["image_generation"] if isinstance(s, PictureSample)]
-    captions = [sample.prompt_ids for sample in samples]
-    order = random.Random(0).sample(range(len(captions)), len(captions))
-    held_out.samples["image_generation"] = [
-        replace(sample, prompt_ids=captions[other]) for sample, other in zip(samples, order, strict=True)
-    ]
-
-
-def shuffled_loss(config: RunConfig, run: RunDirectory, step: int) -> tuple[float, float]:
-    """The trained model's held-out image loss with its own captions and with those of other pictures."""
-    tokenizer = Tokenizer.load(config.model.tokenizer)
-    modalities = enabled_modalities(config, tokenizer)
-    device = pick_device(config)
-    model = build_model(config, modalities, tokenizer, device)
-    model.load_state_dict(dict(read_checkpoint(run.checkpoint_dir(step)).tensors["model"]))
-    model.eval()
-    held_out = EvaluationSet(sources_with_modality(config, modalities), modalities, config.evaluation)
-    losses = []
-    for change in (False, True):
-        if change:
-            with_other_captions(held_out)
-        *_, result = evaluate(model, held_out.batches(), modalities, device)
-        assert result is not None
-        losses.append(result["eval/image_generation/loss"])
-    return losses[0], losses[1]
+def step_seconds(metrics: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Seconds of every timed step by modality, where each step has one and is logged."""
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for event in metrics:
+        trained = [name for name in modality_infos() if f"{name}/loss" in event["values"]]
+        if len(trained) == 1:
+            seconds[trained[0]].append(1 / event["values"]["speed/steps_per_s"])
+    return {name: values[WARM_UP:] or values for name, values in seconds.items()}
 
 
 def measure(config: RunConfig, home: Path) -> dict[str, Any]:
-    """Everything that the table shows."""
+    """Everything that the tables show."""
     run, first_step_s = train(config, home)
     events = read_events(run)
     metrics = [event for event in events if event["kind"] == "metrics"]
-    rates = [event["values"]["speed/steps_per_s"] for event in metrics[5:]]
-    own, shuffled = shuffled_loss(config, run, metrics[-1]["step"])
+    evaluations = {event["step"]: event for event in events if event["kind"] == "eval"}
+    seconds = step_seconds(metrics)
+    weights = config.modality_weights()
+    bounds = {"text": unigram_entropy(config, Tokenizer.load(config.model.tokenizer))} if "text" in weights else {}
+    bounds |= {name: math.pi / 2 for name in ("image_generation", "video_generation") if name in weights}
+    bounds |= {"tts": mean_spectrum_error(config)} if "tts" in weights else {}
     return {
         "run": str(run.path),
         "device": str(pick_device(config)),
         "threads": config.resources.threads or torch.get_num_threads(),
         "first_step_s": first_step_s,
-        "steps_per_s": len(rates) / sum(1 / rate for rate in rates),
-        "tokens_per_text_step": metrics[-1]["tokens"] / metrics[-1]["values"]["data/text/micro_batches"],
-        "samples_per_image_step": config.modalities.image_generation.batch_size,
-        "unigram_entropy": unigram_entropy(config, Tokenizer.load(config.model.tokenizer)),
-        "held_out": {
-            str(event["step"]): {
-                "text": event["values"]["eval/text/ce"],
-                "image": event["values"]["eval/image_generation/loss"],
-            }
-            for event in events
-            if event["kind"] == "eval"
-        },
-        "image_loss": own,
-        "image_loss_with_other_captions": shuffled,
+        "steps_per_s": 1 / fmean(fmean(values) for values in seconds.values()),
+        "step_ms": {name: 1000 * fmean(values) for name, values in seconds.items()},
+        "evaluation_s": fmean(event["seconds"] for event in evaluations.values()),
+        "samples_per_step": {name: config.modalities.get(name).batch_size for name in weights},
+        "tokens": metrics[-1]["tokens"],
+        "blind": bounds,
+        "held_out": {str(step): event["values"] for step, event in evaluations.items()},
     }
 
 
+HEADLINES = {"text": "ce", "tts": "mel_loss"}
+"""Terms by which a modality is judged, where that is not `loss`: what the bound beside it is about."""
+
+
 def show(found: dict[str, Any]) -> None:
-    """The table."""
-    last = max(map(int, found["held_out"]))
-    print(f"run directory            {found['run']}")
-    print(f"device, threads          {found['device']}, {found['threads']}")
-    print(f"first step after         {found['first_step_s']:.1f} s")
-    print(f"optimizer steps          {found['steps_per_s']:.2f} /s")
-    print(f"text tokens a text step  {found['tokens_per_text_step']:.0f}")
-    print(f"pictures an image step   {found['samples_per_image_step']}")
-    print(f"to beat                  text {found['unigram_entropy']:.3f} (unigram)  image {math.pi / 2:.4f} (π/2)")
-    for step, losses in found["held_out"].items():
-        if int(step) in {100, 300, last} or int(step) % 500 == 0:
-            print(f"held out at step {step:<7} text {losses['text']:.3f}  image {losses['image']:.4f}")
-    own, other = found["image_loss"], found["image_loss_with_other_captions"]
-    print(f"trained image loss       {own:.4f} with its captions, {other:.4f} with those of others")
+    """The tables, in Markdown."""
+    steps = sorted(map(int, found["held_out"]))
+    print(f"run directory {found['run']}, device {found['device']}, {found['threads']} threads\n")
+    print(f"- first step after {found['first_step_s']:.1f} s")
+    print(f"- {found['steps_per_s']:.2f} optimizer steps/s, an evaluation takes {found['evaluation_s']:.1f} s\n")
+    print("| modality | ms a step | samples a step |\n|---|---|---|")
+    for name, milliseconds in found["step_ms"].items():
+        print(f"| {name} | {milliseconds:.0f} | {found['samples_per_step'][name] or '–'} |")
+    shown = [step for step in steps if step in {100, 300, steps[-1]} or step % 500 == 0]
+    print("\n| held out | " + " | ".join(f"step {step}" for step in shown) + " | shuffled | blind |")
+    print("|---" * (len(shown) + 3) + "|")
+    last = found["held_out"][str(steps[-1])]
+    for name in found["step_ms"]:
+        key = f"eval/{name}/{HEADLINES.get(name, 'loss')}"
+        values = " | ".join(f"{found['held_out'][str(step)][key]:.3f}" for step in shown)
+        shuffled, blind = last.get(f"eval/{name}/shuffled_loss"), found["blind"].get(name)
+        print(f"| {name} | {values} | {_number(shuffled)} | {_number(blind)} |")
+    others = {key: value for key, value in last.items() if key.rpartition("/")[2] not in {"loss", "shuffled_loss"}}
+    print(f"\nfurther at step {steps[-1]}: " + ", ".join(f"{key[5:]} {value:.3f}" for key, value in others.items()))
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def main() -> None:
