@@ -3,13 +3,11 @@
 Shapes: B pictures, S side in pixels, M embeddings of a picture, D width of the language model.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from xoron_core.contract.modalities.image_understanding import ImageUnderstandingConfig
@@ -18,6 +16,7 @@ from xoron_core.data.records import Record, SampleOrigin
 from xoron_core.modalities.base import Artifact
 from xoron_core.modalities.media_questions import MediaQuestions
 from xoron_core.modalities.media_text import MediaTextSample
+from xoron_core.modalities.picture_files import picture_artifact
 from xoron_core.model.media import MediaTokens
 from xoron_core.model.xoron import XoronMultimodalModel
 
@@ -64,6 +63,4 @@ class ImageUnderstanding(MediaQuestions):
 
     def show_media(self, sample: MediaTextSample[Any], caption: str) -> tuple[Artifact, ...]:
         """The picture, as PNG."""
-        buffer = io.BytesIO()
-        Image.fromarray(sample.media).save(buffer, format="PNG")
-        return (Artifact(buffer.getvalue(), "image/png", "png", caption),)
+        return (picture_artifact(sample.media, caption),)
