@@ -35,8 +35,8 @@ from xoron_core.model.xoron import XoronMultimodalModel
 
 SEGMENT_FRAMES = 32
 """Of a recording's frames the waveform decoder learns from so many at a step: 8,192 samples."""
-TOKENS_MULTIPLE = 16
-"""Texts of a batch are padded to a multiple of this, recordings to one of a segment: few shapes, little padding."""
+TOKENS_MULTIPLE = FRAMES_MULTIPLE = 16
+"""Texts and spectrograms of a batch are padded to a multiple of this: few shapes, little padding."""
 
 
 class Tts(Modality[SpokenSample, SpeechPrompt]):
@@ -94,10 +94,8 @@ class Tts(Modality[SpokenSample, SpeechPrompt]):
         """`waveforms` [B, T] and their lengths `num_samples` [B], `token_ids` and `token_mask` [B, N], `pitch` and
         `voicing` [B, F], and what is drawn from each sample's seed: `has_reference` [B], `reference_frames` [B, R] and
         their `reference_mask`, `segment_start` [B], a frame."""
-        num_segments = max(-(-sample.num_frames // SEGMENT_FRAMES) for sample in samples)
-        frames = num_segments * SEGMENT_FRAMES
-        longest = max(len(sample.token_ids) for sample in samples)
-        tokens = -(-longest // TOKENS_MULTIPLE) * TOKENS_MULTIPLE
+        frames = _rounded_up(max(SEGMENT_FRAMES, *(sample.num_frames for sample in samples)), FRAMES_MULTIPLE)
+        tokens = _rounded_up(max(len(sample.token_ids) for sample in samples), TOKENS_MULTIPLE)
         token_ids = _padded([np.array(sample.token_ids) for sample in samples], tokens, self.tokenizer.pad_id)
         num_tokens_B = torch.tensor([len(sample.token_ids) for sample in samples])
         clip = max(1, round(self.config.speaker_reference_s * SAMPLE_RATE / HOP))
@@ -205,6 +203,10 @@ class Tts(Modality[SpokenSample, SpeechPrompt]):
             wav_artifact(waveform_T, SAMPLE_RATE, prompt.caption),
             spectrogram_artifact(mel_BFM[0].float().cpu().numpy(), prompt.caption),
         )
+
+
+def _rounded_up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
 
 
 def _padded(rows: Sequence[npt.NDArray[np.generic]], length: int, fill: float = 0) -> Tensor:

@@ -137,7 +137,7 @@ class AudioDecoder(Initialised):
         else:
             frame_mask_BF = recording.mask_BF
             likelihood_BNF = self.aligner(
-                states_BND, token_mask_BN, recording.features_BFA, frame_mask_BF, recording.mel_BFM
+                text_BND, token_mask_BN, recording.features_BFA, frame_mask_BF, recording.mel_BFM
             )
             num_frames_B = frame_mask_BF.sum(1)
             path_BF = search_path(likelihood_BNF.detach(), token_mask_BN.sum(1), num_frames_B)
