@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import soundfile
-from PIL import Image
+from PIL import Image, ImageSequence
 from tokenizers import Tokenizer
 
 from xoron_core.contract import special_tokens
@@ -89,24 +89,81 @@ def test_pictures_are_split_by_what_they_show() -> None:
     assert contents[0].isdisjoint(contents[1])
 
 
+def test_clips_are_eight_differing_small_frames_without_metadata_and_each_is_used_once() -> None:
+    named = [row["video"] for split in ("train", "heldout") for row in rows(f"clips/{split}.jsonl")]
+    present = {f"files/{path.name}" for path in (CORPUS / "clips" / "files").iterdir()}
+    assert len(named) == len(set(named)) > 200
+    assert set(named) == present
+    for name in named:
+        with Image.open(CORPUS / "clips" / name) as clip:
+            assert (clip.size, clip.n_frames, clip.info["loop"]) == ((64, 64), 8, 0), name
+            assert not clip.getexif(), name
+            frames = [frame.convert("RGB").tobytes() for frame in ImageSequence.Iterator(clip)]
+        assert len(set(frames)) >= 6, name
+
+
+def test_clips_are_split_by_what_they_show() -> None:
+    contents = []
+    for split in ("train", "heldout"):
+        names = [Path(row["video"]).stem for row in rows(f"clips/{split}.jsonl")]
+        contents.append({re.sub(r"-(anim|3d-.*|flat-.*)$", "", name) for name in names})
+    assert contents[0].isdisjoint(contents[1])
+    held_pictures = {re.sub(r"-(3d|flat|cartoon)\..*", "", row["image"]) for row in rows("pictures/heldout.jsonl")}
+    assert not {f"files/{name}" for name in contents[0]} & held_pictures
+
+
+def test_captions_tell_which_way_a_drawn_clip_moves() -> None:
+    """The middle of what is darker than paper wanders, or its size changes, as the caption says."""
+    directions = Counter(
+        row["caption"].rsplit(" moves ")[-1] for row in rows("clips/train.jsonl") if " moves " in row["caption"]
+    )
+    for row in [*rows("clips/train.jsonl"), *rows("clips/heldout.jsonl")]:
+        if Path(row["video"]).stem.endswith("-anim"):
+            continue
+        with Image.open(CORPUS / "clips" / row["video"]) as clip:
+            boxes = [
+                frame.convert("L").point(lambda value: 255 * (value < 230)).getbbox()
+                for frame in ImageSequence.Iterator(clip)
+            ]
+        (left, top, right, bottom), (last_left, last_top, last_right, last_bottom) = boxes[0], boxes[-1]
+        if row["caption"].endswith(("left", "right")):
+            wandered = last_left + last_right - left - right
+            assert abs(wandered) > 40, row
+            assert (wandered > 0) == row["caption"].endswith("right"), row
+        elif row["caption"].endswith((" up", " down")):
+            wandered = last_top + last_bottom - top - bottom
+            assert abs(wandered) > 40, row
+            assert (wandered > 0) == row["caption"].endswith("down"), row
+        elif row["caption"].endswith((" grows", " shrinks")):
+            grown = (last_right - last_left) / (right - left)
+            assert grown > 2 if row["caption"].endswith("grows") else grown < 0.5, row
+    assert {directions[way] for way in ("to the left", "to the right", "up", "down")} == {8}
+
+
 def question_rows(folder: str, split: str) -> list[dict[str, str]]:
     return rows(f"{folder}/{'questions' if split == 'train' else 'heldout_questions'}.jsonl")
 
 
-def test_questions_are_about_the_pictures_of_their_split() -> None:
+@pytest.mark.parametrize(("folder", "key"), [("pictures", "image"), ("clips", "video")])
+def test_questions_are_about_the_files_of_their_split(folder: str, key: str) -> None:
     for split in ("train", "heldout"):
-        captions = {row["image"]: row["caption"] for row in rows(f"pictures/{split}.jsonl")}
-        questions = question_rows("pictures", split)
-        assert {row["image"] for row in questions} == captions.keys()
+        captions = {row[key]: row["caption"] for row in rows(f"{folder}/{split}.jsonl")}
+        questions = question_rows(folder, split)
+        assert {row[key] for row in questions} == captions.keys()
         for row in questions:
             assert row["question"].endswith("?")
             assert row["answer"].strip(" .") == row["answer"] != ""
-            if row["question"] in ("What is this?", "What does the picture show?"):
-                assert captions[row["image"]].endswith(row["answer"]), row
+            if row["question"] in (
+                "What is this?",
+                "What does the picture show?",
+                "What is shown?",
+                "What does it do?",
+            ):
+                assert row["answer"] in captions[row[key]], row
 
 
 def test_most_answers_of_heldout_questions_are_given_in_train_and_no_single_one_rules() -> None:
-    for folder in ("pictures",):
+    for folder in ("clips", "pictures"):
         known = {row["answer"] for row in question_rows(folder, "train")}
         heldout = Counter(row["answer"] for row in question_rows(folder, "heldout"))
         assert sum(count for answer, count in heldout.items() if answer in known) > 0.75 * heldout.total(), folder

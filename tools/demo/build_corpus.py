@@ -14,13 +14,15 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
+from tools.demo.clip_questions import clip_questions
+from tools.demo.clips import animated_clips, encode_clip, moving_clips, read_animations
 from tools.demo.code_documents import PYTHON_VERSION, execution_documents, library_documents, library_functions
 from tools.demo.conversation import addresses, meanings, small_talk
 from tools.demo.documents import Document, split
 from tools.demo.honesty import honest_answers
 from tools.demo.packages import PACKAGES
 from tools.demo.photographs import photograph_pictures
-from tools.demo.pictures import Picture, emoji_pictures, encode, read_concepts
+from tools.demo.pictures import Concept, Picture, emoji_pictures, encode, read_concepts
 from tools.demo.puzzles import worked_problems
 from tools.demo.questions import picture_questions
 from tools.demo.speech import read_recordings, utterances
@@ -31,7 +33,7 @@ from tools.demo.wordnet import Sense, common_senses
 FORMAT_VERSION = 1
 LISTS = Path(__file__).parent
 BUILD_TOOLS = ("av", "numpy", "pillow", "pyyaml", "resvg_py", "tokenizers")
-MADE = ("pictures", "speech", "text", "tokenizer")
+MADE = ("clips", "pictures", "speech", "text", "tokenizer")
 # how many words go to which generator, in the dictionary's mixed order: no word serves two of them
 MEANINGS, HONESTY, LETTERS, TOOLS = 560, 130, 50, 130
 NUM_ADDRESSES, NUM_FUNCTIONS = 115, 280
@@ -46,11 +48,9 @@ def _write_rows(path: Path, rows: Iterable[dict[str, str]]) -> None:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def _pictures(cache: Path, folder: Path) -> Splits:
+def _pictures(pictures: list[Picture], folder: Path) -> Splits:
     (folder / "files").mkdir(parents=True)
     splits: Splits = {"train": [], "heldout": [], "questions": [], "heldout_questions": []}
-    concepts = read_concepts(LISTS / "concepts.txt")
-    pictures: list[Picture] = [*emoji_pictures(cache, concepts), *photograph_pictures(cache)]
     files = {}
     for picture in pictures:
         suffix, data = encode(picture.image)
@@ -61,6 +61,21 @@ def _pictures(cache: Path, folder: Path) -> Splits:
     for picture, question, answer in picture_questions(pictures):
         row = {"image": files[picture.name], "question": question, "answer": answer}
         splits["heldout_questions" if picture.heldout else "questions"].append(row)
+    return splits
+
+
+def _clips(cache: Path, concepts: list[Concept], pictures: list[Picture], folder: Path) -> Splits:
+    (folder / "files").mkdir(parents=True)
+    splits: Splits = {"train": [], "heldout": [], "questions": [], "heldout_questions": []}
+    heldout = {concept.label for concept in concepts if concept.heldout}
+    clips = [*animated_clips(cache, read_animations(LISTS / "animations.txt", heldout)), *moving_clips(pictures)]
+    for clip in clips:
+        (folder / "files" / f"{clip.name}.webp").write_bytes(encode_clip(clip))
+        row = {"video": f"files/{clip.name}.webp", "caption": clip.caption}
+        splits["heldout" if clip.heldout else "train"].append(row)
+    for clip, question, answer in clip_questions(clips):
+        row = {"video": f"files/{clip.name}.webp", "question": question, "answer": answer}
+        splits["heldout_questions" if clip.heldout else "questions"].append(row)
     return splits
 
 
@@ -129,7 +144,13 @@ def build(out: Path, cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     for name in MADE:
         shutil.rmtree(out / name, ignore_errors=True)
-    folders = {"pictures": _pictures(cache, out / "pictures"), "speech": _speech(cache, out / "speech")}
+    concepts = read_concepts(LISTS / "concepts.txt")
+    pictures = [*emoji_pictures(cache, concepts), *photograph_pictures(cache)]
+    folders = {
+        "pictures": _pictures(pictures, out / "pictures"),
+        "clips": _clips(cache, concepts, pictures, out / "clips"),
+        "speech": _speech(cache, out / "speech"),
+    }
     for category, documents in _documents(cache).items():
         train_texts, heldout_texts = split(documents, category)
         folders[f"text/{category}"] = {

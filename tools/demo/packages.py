@@ -35,6 +35,15 @@ PACKAGES = {
         "MIT",
         "pictures in 3D style",
     ),
+    "fluent-anim": Package(
+        "npm",
+        "@lobehub/fluent-emoji-anim-1",
+        "1.0.0",
+        "lobehub-fluent-emoji-anim-1-1.0.0.tgz",
+        "4c03ac178c1eabf2e2a16dd498f3cc2b92dc30ec3466ae38fdc497d4774c99ea",
+        "MIT",
+        "animated clips",
+    ),
     "fluent-flat": Package(
         "npm",
         "@iconify-json/fluent-emoji-flat",

@@ -61,7 +61,7 @@ def read_concepts(path: Path) -> list[Concept]:
     return concepts
 
 
-def _code_points(name: str) -> str:
+def code_points(name: str) -> str:
     """One spelling for the file names of all packages: lower case, without the variation selector."""
     return "-".join(part for part in name.lower().split("-") if part != "fe0f")
 
@@ -91,7 +91,7 @@ class _IconSet:
         self._bodies: dict[str, str] = {name: icon["body"] for name, icon in icons["icons"].items()}
         for alias, entry in icons.get("aliases", {}).items():
             self._bodies.setdefault(alias, self._bodies.get(entry["parent"], ""))
-        self._names = {_code_points(key): name for key, name in json.loads(files["package/chars.json"]).items()}
+        self._names = {code_points(key): name for key, name in json.loads(files["package/chars.json"]).items()}
         self._side = max(icons.get("width", 16), icons.get("height", 16))
 
     def draw(self, points: str) -> Image.Image:
@@ -111,12 +111,12 @@ def emoji_pictures(cache: Path, concepts: list[Concept]) -> Iterator[Picture]:
         KeyError: a label or drawing that a package lacks.
     """
     emojibase = dict(members(fetch(PACKAGES["emojibase"], cache), ("package/en/data.json",)))
-    points = {entry["label"]: _code_points(entry["hexcode"]) for entry in json.loads(emojibase["package/en/data.json"])}
+    points = {entry["label"]: code_points(entry["hexcode"]) for entry in json.loads(emojibase["package/en/data.json"])}
     wanted = {points[concept.label] for concept in concepts}
     glossy = {
-        _code_points(Path(name).stem): data
+        code_points(Path(name).stem): data
         for name, data in members(fetch(PACKAGES["fluent-3d"], cache), ("package/assets/",))
-        if _code_points(Path(name).stem) in wanted
+        if code_points(Path(name).stem) in wanted
     }
     flat = _IconSet(fetch(PACKAGES["fluent-flat"], cache))
     cartoon = _IconSet(fetch(PACKAGES["noto"], cache))

@@ -12,8 +12,8 @@ from tools.demo.pictures import Picture
 WIDE = 1.25  # how many times wider than tall, or the other way round, before it is asked about
 STYLE_ANSWERS = {"3d": "3D", "flat": "flat", "cartoon": "cartoon", "photo": "photograph"}
 KIND_ANSWERS = {
-    "animal": "an animal", "building": "a building", "face": "a face", "food": "food", "nature": "nature",
-    "shape": "a shape", "thing": "an object", "vehicle": "a vehicle",
+    "animal": "an animal", "body part": "a body part", "building": "a building", "face": "a face", "food": "food",
+    "nature": "nature", "person": "a person", "shape": "a shape", "thing": "an object", "vehicle": "a vehicle",
 }  # fmt: skip
 WHAT = ("What is this?", "What does the picture show?")
 STYLE = ("What style is the picture?", "How is it drawn?")
