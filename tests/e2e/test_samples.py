@@ -12,7 +12,7 @@ pytestmark = pytest.mark.browser
 
 NUM_FIGURES = {
     "text": 2,
-    "image_understanding": 2,
+    "image_understanding": 3,
     "image_generation": 4,
     "video_understanding": 2,
     "video_generation": 4,
@@ -62,6 +62,11 @@ def test_an_answer_stands_beside_the_truth(running_server: RunningServer, visit:
     assert 0 < true["y"] - said["y"] < 60
     seen = wall(page, "image_understanding").locator("figure").first
     expect(seen.locator(".compared")).to_contain_text("as expected")
+    endless = wall(page, "image_understanding").locator("figure").last
+    expect(endless.locator("dd").first).to_contain_text("current current")
+    box = endless.bounding_box()
+    assert box is not None
+    assert box["height"] < 250, "the truth is not pushed out of sight"
 
 
 def test_sounds_play_by_keyboard(running_server: RunningServer, visit: Visit, run: ScriptedRun) -> None:

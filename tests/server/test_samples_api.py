@@ -1,6 +1,7 @@
 """What models made, over the API."""
 
-from support.scripted_run import ScriptedRun, sound
+from support.sample_files import sound
+from support.scripted_run import ScriptedRun
 from support.serving import RunningServer
 
 from xoron_core.contract.events import Event

@@ -17,7 +17,11 @@ TEXTS = (
     ("42 <|/assistant|>", "<|user|>\n12 + 30?\n<|/user|>"),
     ("fine, thank you", "<|user|>\nHow are you?\n<|/user|>"),
 )
-PICTURE_ANSWERS = (("a red apple", "a red apple"), ("a blue hat", "a pair of green shoes"))
+PICTURE_ANSWERS = (
+    ("a red apple", "a red apple"),
+    ("a blue hat", "a pair of green shoes"),
+    ("current " * 48, "green"),
+)
 PICTURES = ("a cartoon of a sun", "a 3D emoji of a tree", "a red ball", "a sad face")
 CLIP_ANSWERS = (
     ("The dot moves to the left.", "The dot moves to the right."),
