@@ -78,8 +78,7 @@ def _video_projector(sizes: Sizes) -> Projector:
 
 
 def _audio_projector(sizes: Sizes) -> AudioProjector:
-    language = sizes.config.language
-    return AudioProjector(sizes.config.audio_encoder, language.hidden_size, language.initializer_range)
+    return AudioProjector(sizes.config.audio_encoder, sizes.config.language.hidden_size)
 
 
 def _audio_decoder(sizes: Sizes) -> AudioDecoder:

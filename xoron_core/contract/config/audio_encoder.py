@@ -44,6 +44,9 @@ class AudioEncoderConfig(Section):
     """Frames that the depthwise convolution of a block sees."""
     feed_forward_size: int = Field(2048, ge=8)
     """Hidden width of each of a block's two half feed-forwards."""
+    blocks_at_mel_rate: bool = False
+    """The blocks see 62.5 frames a second also where the features have 250: means of four neighbours, for a quarter of
+    the cost or less. Each feature is then the block's output plus a projection of its own frame."""
     projector: AudioProjectorConfig = AudioProjectorConfig()
     """What brings the features into the language model."""
 

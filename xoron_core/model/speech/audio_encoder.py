@@ -1,6 +1,6 @@
 """From a waveform to features: convolutions (or mels), then Conformer blocks.
 
-Shapes: B batch, T samples, F frames, D width.
+Shapes: B batch, T samples, F frames, D width, M groups of S neighbouring frames.
 """
 
 from typing import NamedTuple
@@ -55,19 +55,26 @@ class AudioEncoder(Checkpointed):
         if config.use_raw_waveform:
             self.waveform_encoder = WaveformEncoder(config.conv_channels)
             channels = config.conv_channels[-1]
+        self.num_merged = HOP // samples_per_frame(config) if config.blocks_at_mel_rate else 1
         self.in_proj = nn.Linear(channels, config.hidden_size)
         self.in_norm = RMSNorm(config.hidden_size, eps=1e-6)
         self.blocks = nn.ModuleList(ConformerBlock(config) for _ in range(config.num_layers))
+        self.detail_proj = nn.Linear(channels, config.hidden_size) if self.num_merged > 1 else None
 
     def forward(self, waveform_BT: Tensor, lengths_B: Tensor) -> AudioFeatures:
         """Features of as many frames as a length begins; `lengths_B` counts samples, 1 at least."""
         frames_BFC, num_frames_B = self._frames(waveform_BT, lengths_B)
-        mask_BF = valid_mask(num_frames_B, frames_BFC.shape[1])
-        x_BFD = self.in_norm(self.in_proj(frames_BFC))
-        rotary = sequence_rotary(x_BFD.shape[1], self.config.hidden_size // self.config.num_heads, x_BFD.device)
+        num_frames = frames_BFC.shape[1]
+        heard = AudioFeatures(frames_BFC, valid_mask(num_frames_B, num_frames))
+        merged = heard.averaged(self.num_merged)
+        x_BMD = self.in_norm(self.in_proj(merged.features_BFD))
+        rotary = sequence_rotary(x_BMD.shape[1], self.config.hidden_size // self.config.num_heads, x_BMD.device)
         for block in self.blocks:
-            x_BFD = self.run_layer(block, x_BFD, rotary, mask_BF)
-        return AudioFeatures(x_BFD, mask_BF)
+            x_BMD = self.run_layer(block, x_BMD, rotary, merged.mask_BF)
+        if self.detail_proj is None:
+            return AudioFeatures(x_BMD, heard.mask_BF)
+        repeated_BFD = x_BMD.repeat_interleave(self.num_merged, dim=1)[:, :num_frames]
+        return AudioFeatures(repeated_BFD + self.detail_proj(frames_BFC), heard.mask_BF)
 
     def averaged_to_mel_rate(self, features: AudioFeatures) -> AudioFeatures:
         """Features at the rate of mels, 62.5 frames a second."""

@@ -4,7 +4,7 @@ Shapes: B batch, F frames, M embeddings, S frames stacked, D width of the featur
 """
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from xoron_core.contract.config.audio_encoder import SAMPLES_PER_TOKEN, AudioEncoderConfig
 from xoron_core.model.layers.norms import RMSNorm
@@ -18,16 +18,15 @@ def num_audio_tokens(num_samples: int) -> int:
 
 
 class AudioProjector(nn.Module):
-    """Neighbouring frames side by side (8, or 2 of a mel front end), then two linear layers.
+    """Neighbouring frames side by side (8, or 2 of a mel front end), then two linear layers and a norm.
 
-    `output_scale`: root mean square of the output at first, that of token embeddings. The learned scale behind the
-    norm is relative to it: at its size a step of Adam would upset it.
+    The embeddings start at unit scale, far larger than those of tokens: what was heard outweighs what the decoder's
+    first layers add to it, and the decoder listens sooner.
     """
 
-    def __init__(self, config: AudioEncoderConfig, output_size: int, output_scale: float) -> None:
+    def __init__(self, config: AudioEncoderConfig, output_size: int) -> None:
         super().__init__()
         self.num_stacked = SAMPLES_PER_TOKEN // samples_per_frame(config)
-        self.output_scale = output_scale
         self.up_proj = nn.Linear(self.num_stacked * config.hidden_size, config.projector.hidden_size)
         self.down_proj = nn.Linear(config.projector.hidden_size, output_size)
         self.norm = RMSNorm(output_size, eps=1e-6)
@@ -36,4 +35,4 @@ class AudioProjector(nn.Module):
         """[B, F, D] → [B, ceil(F / S), L]; frames that are not there count as zeros."""
         stacked_BMSD, mask_BMS = features.stacked(self.num_stacked)
         hidden_BMH = F.silu(self.up_proj(stacked_BMSD.flatten(2)))
-        return MediaTokens(self.norm(self.down_proj(hidden_BMH)) * self.output_scale, mask_BMS.any(dim=2))
+        return MediaTokens(self.norm(self.down_proj(hidden_BMH)), mask_BMS.any(dim=2))

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xoron_core.contract.config.audio_encoder import AudioEncoderConfig
+from xoron_core.model.initialise import Initialised
 from xoron_core.model.layers.norms import RMSNorm
 from xoron_core.model.layers.rope import Rotary, rotate
 
@@ -85,17 +86,29 @@ class ConvolutionModule(nn.Module):
         return self.out_proj(F.silu(self.inner_norm(mixed_BTD)))  # type: ignore[no-any-return]
 
 
-class ConformerBlock(nn.Module):
+class ConformerBlock(Initialised):
     """Half feed-forward, attention, convolution, half feed-forward, norm."""
 
     def __init__(self, config: AudioEncoderConfig) -> None:
         super().__init__()
         hidden = config.hidden_size
+        self.num_branches = 4 * config.num_layers
         self.first_half = HalfFeedForward(hidden, config.feed_forward_size)
         self.attention = LatentSelfAttention(config)
         self.convolution = ConvolutionModule(hidden, config.conv_kernel_size)
         self.second_half = HalfFeedForward(hidden, config.feed_forward_size)
         self.norm = RMSNorm(hidden, eps=1e-6)
+
+    def init_own(self, generator: torch.Generator) -> None:
+        """Scale what writes into the residual stream by 1/√(branches of all blocks)."""
+        writers = (
+            self.first_half.down_proj,
+            self.attention.o_proj,
+            self.convolution.out_proj,
+            self.second_half.down_proj,
+        )
+        for writer in writers:
+            writer.weight.mul_(self.num_branches**-0.5)
 
     def forward(self, x_BTD: Tensor, rotary: Rotary, mask_BT: Tensor) -> Tensor:
         """[B, T, D] → the same; frames that are not there come out as something finite that nobody reads."""

@@ -1,7 +1,7 @@
 """From samples to frames: six convolutions that halve the rate each, ×64 in all.
 
-Shapes: B batch, T samples or frames, C channels, G groups of channels, K taps. What lies beyond a sample's length is
-zero before every convolution and takes part in no statistic, so padding changes nothing.
+Shapes: B batch, T samples or frames, C channels, G groups of channels, K values of a group, N taps. What lies beyond a
+waveform is zero before every convolution and takes part in no statistic, so padding changes nothing.
 """
 
 import math
@@ -10,13 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xoron_core.contract.config.audio_encoder import CHANNELS_PER_GROUP, SAMPLE_RATE
+from xoron_core.contract.config.audio_encoder import CHANNELS_PER_GROUP, SAMPLE_RATE, SAMPLES_PER_FRAME
 from xoron_core.model.initialise import Initialised
 
-FIRST_TAPS = 64
-"""Taps of the first convolution: 4 ms, long enough to tell bands apart."""
+FIRST_TAPS = 32
+"""Taps of the first convolution, 2 ms: long enough to tell bands apart."""
 TAPS = 6
 """Taps of the others."""
+OVERHANG_FRAMES = 3
+"""Frames beyond a waveform's own that see a sample of it still: they are computed, counted in statistics, cut off."""
 LOWEST_HZ, HIGHEST_HZ = 100.0, 7_000.0
 
 
@@ -26,7 +28,7 @@ def valid_mask(lengths_B: Tensor, num_frames: int) -> Tensor:
 
 
 class ValidGroupNorm(nn.GroupNorm):
-    """GroupNorm (arXiv 1803.08494) whose mean and variance are those of the valid frames; padding must be zero."""
+    """GroupNorm (arXiv 1803.08494) whose mean and variance are those of the frames that are there; others are zero."""
 
     def forward(self, x_BCT: Tensor, lengths_B: Tensor) -> Tensor:  # type: ignore[override]
         """[B, C, T] → the same, in its dtype; statistics in fp32."""
@@ -34,7 +36,8 @@ class ValidGroupNorm(nn.GroupNorm):
         x_BGK = x_BCT.float().reshape(batch, self.num_groups, -1)
         counts_B1 = lengths_B.unsqueeze(1) * (channels // self.num_groups)
         mean_BG = x_BGK.sum(dim=2) / counts_B1
-        variance_BG = (x_BGK.square().sum(dim=2) / counts_B1 - mean_BG.square()).clamp(min=0)
+        squares_BG = torch.linalg.vector_norm(x_BGK, dim=2).square() / counts_B1
+        variance_BG = (squares_BG - mean_BG.square()).clamp(min=0)
         scale_BG = (variance_BG + self.eps).rsqrt()
         scale_BC = scale_BG.repeat_interleave(channels // self.num_groups, dim=1) * self.weight
         mean_BC = mean_BG.repeat_interleave(channels // self.num_groups, dim=1)
@@ -50,8 +53,13 @@ class HalvingConvolution(nn.Module):
         self.convolution = nn.Conv1d(in_channels, out_channels, taps, stride=2, padding=taps // 2 - 1, bias=False)
         self.norm = ValidGroupNorm(out_channels // CHANNELS_PER_GROUP, out_channels)
 
+    def reach(self, lengths_B: Tensor) -> Tensor:
+        """Frames of the result that see one at least of so many frames: the padding on the left shifts them."""
+        padding = self.convolution.kernel_size[0] // 2 - 1
+        return (lengths_B - 1 + padding) // 2 + 1
+
     def forward(self, x_BCT: Tensor, lengths_B: Tensor) -> Tensor:
-        """[B, C, T] → [B, C', T / 2]; `lengths_B` are those of the result."""
+        """[B, C, T] → [B, C', T / 2]; `lengths_B` are those of the result, frames that see anything but zeros."""
         y_BCT = self.convolution(x_BCT)
         y_BCT = F.silu(self.norm(y_BCT, lengths_B))
         return y_BCT * valid_mask(lengths_B, y_BCT.shape[2]).unsqueeze(1)
@@ -88,10 +96,12 @@ class WaveformEncoder(Initialised):
 
     def forward(self, waveform_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Frames [B, F, C] and how many of them are there, [B]. `lengths_B` counts samples."""
-        stride = 2 ** len(self.layers)
         samples = waveform_BT.shape[1]
-        x_BCT = F.pad(waveform_BT * valid_mask(lengths_B, samples), (0, -samples % stride)).unsqueeze(1)
+        num_frames, num_frames_B = -(-samples // SAMPLES_PER_FRAME), -(-lengths_B // SAMPLES_PER_FRAME)
+        padding = (num_frames + OVERHANG_FRAMES) * SAMPLES_PER_FRAME - samples
+        x_BCT = F.pad(waveform_BT * valid_mask(lengths_B, samples), (0, padding)).unsqueeze(1)
         for layer in self.layers:
-            lengths_B = (lengths_B + 1) // 2
+            assert isinstance(layer, HalvingConvolution)
+            lengths_B = layer.reach(lengths_B)
             x_BCT = layer(x_BCT, lengths_B)
-        return x_BCT.transpose(1, 2), lengths_B
+        return x_BCT[:, :, :num_frames].transpose(1, 2), num_frames_B
