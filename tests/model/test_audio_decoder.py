@@ -138,6 +138,24 @@ def test_the_mel_knows_the_recording_by_durations_pitch_and_energy_alone() -> No
     assert not torch.equal(louder.mel_BFM, before.mel_BFM)
 
 
+def test_a_token_is_aligned_by_itself_and_its_neighbours() -> None:
+    """States that know how far into the text they are would be aligned by that, along a straight line."""
+    decoder, values = make_decoder(), inputs()
+    recording = values["recording"]
+
+    def likelihood(text: torch.Tensor) -> torch.Tensor:
+        return decoder.aligner(
+            text, values["token_mask_BN"], recording.features_BFA, recording.mask_BF, recording.mel_BFM
+        )
+
+    text = decoder.text_proj(values["text_BNG"])
+    changed = text.clone()
+    changed[1, 0] += 1.0
+    before, after = likelihood(text)[1], likelihood(changed)[1]
+    assert not torch.allclose(after[1], before[1], atol=1e-3)
+    torch.testing.assert_close(after[2:9].diff(dim=0), before[2:9].diff(dim=0), rtol=1e-4, atol=1e-4)
+
+
 def test_duration_predictions_teach_the_states_nothing() -> None:
     decoder = make_decoder()
     decoder.predict(**inputs()).log_durations_BN.sum().backward()

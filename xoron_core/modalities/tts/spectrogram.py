@@ -1,12 +1,10 @@
 """A spectrogram as a picture. Shapes: F frames, M mel bins."""
 
-import io
-
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from xoron_core.modalities.base import Artifact
+from xoron_core.modalities.picture_files import picture_artifact
 
 LEVELS = -1.8, 2.2
 """Normalised log-mel values of the darkest and of the lightest colour: silence and a loud vowel."""
@@ -35,7 +33,5 @@ def spectrogram_artifact(mel_FM: npt.NDArray[np.float32], caption: str) -> Artif
     index_MF = np.minimum(level_MF.astype(np.int64), len(COLOURS) - 2)
     rest_MF1 = (level_MF - index_MF)[..., None]
     rgb_MF3 = COLOURS[index_MF] * (1 - rest_MF1) + COLOURS[index_MF + 1] * rest_MF1
-    picture = Image.fromarray(rgb_MF3.round().astype(np.uint8))
-    buffer = io.BytesIO()
-    picture.resize((picture.width * PIXELS, picture.height * PIXELS), Image.Resampling.NEAREST).save(buffer, "PNG")
-    return Artifact(buffer.getvalue(), "image/png", "png", caption)
+    pixels_HWC = rgb_MF3.round().astype(np.uint8).repeat(PIXELS, axis=0).repeat(PIXELS, axis=1)
+    return picture_artifact(pixels_HWC, caption)

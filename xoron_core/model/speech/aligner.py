@@ -1,8 +1,9 @@
-"""Which token a frame belongs to: distances between token states and audio features, learned without labels.
+"""Which token a frame belongs to: distances between tokens and audio features, learned without labels.
 
-Shapes: B samples, N tokens, F frames, D width of states, A width of audio features, M mel bins, E compared width.
+Shapes: B samples, N tokens, F frames, D width of tokens, A width of audio features, M mel bins, E compared width.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,7 +14,11 @@ KERNEL_SIZE = 3
 
 
 class Aligner(nn.Module):
-    """Token likelihoods of every frame (arXiv 2108.10447): a softmax over negative squared distances, times a prior."""
+    """Token likelihoods of every frame (arXiv 2108.10447): a softmax over negative squared distances, times a prior.
+
+    A token is known by its neighbours alone. States that have seen the whole text know how far into it they are, and so
+    do features of the whole sound: these would find one another by that, and every alignment would be a straight line.
+    """
 
     def __init__(self, hidden_size: int, audio_size: int, num_mels: int, size: int) -> None:
         super().__init__()
@@ -27,21 +32,22 @@ class Aligner(nn.Module):
 
     def forward(
         self,
-        states_BND: Tensor,
+        text_BND: Tensor,
         token_mask_BN: Tensor,
         audio_BFA: Tensor,
         frame_mask_BF: Tensor,
         mel_BFM: Tensor | None,
     ) -> Tensor:
         """Log likelihoods of the tokens at every frame, [B, N, F], in fp32; the prior is in them."""
-        tokens_BNE = self.token_proj(F.relu(self.token_conv(states_BND, token_mask_BN)))
+        tokens_BNE = self.token_proj(F.relu(self.token_conv(text_BND, token_mask_BN)))
         heard_BFE = self.audio_proj(self.audio_norm(audio_BFA))
         if mel_BFM is not None:
             heard_BFE = heard_BFE + self.mel_conv(mel_BFM, frame_mask_BF)
         frames_BFE = self.frame_proj(F.relu(heard_BFE))
-        tokens_BNE, frames_BFE = tokens_BNE.float(), frames_BFE.float()
-        # |t - f|² without |f|², which a softmax over tokens does not see
-        distance_BNF = tokens_BNE.square().sum(-1, keepdim=True) - 2 * tokens_BNE @ frames_BFE.transpose(1, 2)
+        with torch.autocast(tokens_BNE.device.type, enabled=False):  # a small difference of large products
+            tokens_BNE, frames_BFE = tokens_BNE.float(), frames_BFE.float()
+            # |t - f|² without |f|², which a softmax over tokens does not see
+            distance_BNF = tokens_BNE.square().sum(-1, keepdim=True) - 2 * tokens_BNE @ frames_BFE.transpose(1, 2)
         logits_BNF = (-self.scale * distance_BNF).masked_fill(~token_mask_BN.unsqueeze(-1), float("-inf"))
         prior_BNF = log_prior(token_mask_BN.sum(1), frame_mask_BF.sum(1), *logits_BNF.shape[1:])
         likelihood_BNF: Tensor = logits_BNF.log_softmax(1).masked_fill(~token_mask_BN.unsqueeze(-1), 0.0)
