@@ -87,20 +87,19 @@ class VideoGeneration(FlowMatching[VideoPrompt]):
     def loss(self, model: XoronMultimodalModel, batch: Batch) -> LossTerms:
         """Mean squared error of the predicted velocity over the frames to be made, and temporal consistency: a number
         each for every clip."""
-        tensors = batch.tensors
-        latents_BTCHW = model.encode_videos(tensors["videos"], tensors["posterior_noise"])
-        states_BLD = model.encode_text(tensors["prompt_ids"], tensors["prompt_mask"])
-        return self._terms(model, batch, latents_BTCHW, states_BLD, tensors["first_frame"])
+        return self._terms(model, batch, *self._encoded(model, batch), batch.tensors["first_frame"])
 
     def evaluate(self, model: XoronMultimodalModel, batch: Batch) -> LossTerms:
         """Also the loss with the first frame of every clip given."""
+        encoded, first_B = self._encoded(model, batch), batch.tensors["first_frame"]
+        given = self._terms(model, batch, *encoded, torch.ones_like(first_B))
+        return {**self._terms(model, batch, *encoded, first_B), "first_frame_loss": given["loss"]}
+
+    def _encoded(self, model: XoronMultimodalModel, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Latents [B, T, C, H, W] of the clips, states [B, L, D] of the captions."""
         tensors = batch.tensors
         latents_BTCHW = model.encode_videos(tensors["videos"], tensors["posterior_noise"])
-        states_BLD = model.encode_text(tensors["prompt_ids"], tensors["prompt_mask"])
-        first_B = tensors["first_frame"]
-        terms = self._terms(model, batch, latents_BTCHW, states_BLD, first_B)
-        given = self._terms(model, batch, latents_BTCHW, states_BLD, torch.ones_like(first_B))
-        return {**terms, "first_frame_loss": given["loss"]}
+        return latents_BTCHW, model.encode_text(tensors["prompt_ids"], tensors["prompt_mask"])
 
     def _terms(
         self, model: XoronMultimodalModel, batch: Batch, latents_BTCHW: Tensor, states_BLD: Tensor, first_B: Tensor
