@@ -10,7 +10,7 @@ import jiwer
 
 def normalised(transcript: str) -> str:
     """Words in lower case with one space between them: apostrophes go, other punctuation parts words."""
-    folded = unicodedata.normalize("NFKC", transcript).lower().replace("'", "").replace("’", "")
+    folded = unicodedata.normalize("NFC", transcript).lower().replace("'", "").replace("’", "")
     spoken = (" " if unicodedata.category(character).startswith("P") else character for character in folded)
     return " ".join("".join(spoken).split())
 

@@ -18,8 +18,8 @@ BLANK = NUM_BYTES
 BLANK_SHARE = 0.6
 """Of the frames, at first."""
 FREQUENT = " etaoinsrhldcumpfgywbvkxjqz"
-FREQUENT_PERCENT = (18, 10, 7.5, 6.5, 6.2, 5.8, 5.7, 5.3, 5, 4.9, 3.3, 3.1, 2.3, 2.3, 2, 1.6, 1.8, 1.6, 1.6, 1.7, 1.2, 0.8, 0.6,
-                    0.2, 0.1, 0.1, 0.1)  # fmt: skip
+PERCENT = (18, 10, 7.5, 6.5, 6.2, 5.8, 5.7, 5.3, 5, 4.9, 3.3, 3.1, 2.3, 2.3, 2, 1.6, 1.8, 1.6, 1.6, 1.7, 1.2, 0.8, 0.6,
+           0.2, 0.1, 0.1, 0.1)  # fmt: skip
 """Letters and spaces of written English, in percent."""
 
 
@@ -35,7 +35,7 @@ class CtcHead(Initialised):
         bytes hardly ever: from even odds CTC takes several times as long until it says anything but blanks."""
         shares = torch.full((NUM_BYTES + 1,), 1e-5)
         shares[BLANK] = BLANK_SHARE
-        for letter, percent in zip(FREQUENT, FREQUENT_PERCENT, strict=True):
+        for letter, percent in zip(FREQUENT, PERCENT, strict=True):
             shares[ord(letter)] = (1 - BLANK_SHARE) * percent / 100
         self.score_proj.bias.copy_(shares.log())
 
