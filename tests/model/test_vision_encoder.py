@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from xoron_core.contract.config.vision import ImageCompressorConfig, VisionEncoderConfig
 from xoron_core.contract.errors import ConfigError
 from xoron_core.model.initialise import init_module
-from xoron_core.model.vision.compressor import ImageCompressor, places_on_grid
+from xoron_core.model.vision.compressor import ImageCompressor, cell_means, places_on_grid
 from xoron_core.model.vision.encoder import VisionEncoder
 from xoron_core.training.vision_weights import load_vision_weights
 
@@ -67,6 +67,11 @@ def test_patches_are_what_siglip_makes_of_the_picture() -> None:
     torch.testing.assert_close(patches, encoder(pictures()))
 
 
+def test_pixels_are_centred_as_configured() -> None:
+    plain, centred = make_encoder().eval(), make_encoder(pixel_mean=0.725, pixel_std=0.3).eval()
+    torch.testing.assert_close(centred.patches(pictures()), plain.patches((pictures() - 0.45) / 0.6))
+
+
 def test_pictures_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected \[B, 3, 26, 26\]"):
         make_encoder().patches(pictures(32))
@@ -115,6 +120,13 @@ def test_tokens_lie_evenly_on_the_patches() -> None:
     assert places_on_grid((2, 2), (8, 8), CPU).tolist() == [2 * 8 + 2, 2 * 8 + 6, 6 * 8 + 2, 6 * 8 + 6]
     assert places_on_grid((1, 3), (3, 3), CPU).tolist() == [3, 4, 5]
     assert places_on_grid((4, 1), (2, 2), CPU).tolist() == [1, 1, 3, 3]
+
+
+def test_a_token_starts_from_the_mean_of_its_cell() -> None:
+    patches = torch.arange(8.0).view(1, 4, 2)
+    assert torch.equal(cell_means(patches, (2, 2), (2, 2)), patches)
+    assert cell_means(patches, (2, 2), (1, 1)).tolist() == [[[3.0, 4.0]]]
+    assert cell_means(patches, (2, 2), (1, 2)).tolist() == [[[2.0, 3.0], [4.0, 5.0]]]
 
 
 def test_the_compressor_sees_every_patch_and_its_place() -> None:

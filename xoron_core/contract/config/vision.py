@@ -48,6 +48,10 @@ class VisionEncoderConfig(Section):
     """Side of the square pictures, in pixels."""
     patch_size: int = Field(14, ge=1)
     """Side of a patch, in pixels; what no whole patch fills is not seen."""
+    pixel_mean: float = Field(0.5, ge=0, le=1)
+    """Mean that is taken from pixels between 0 and 1: that of the pretrained weights, else of the pictures."""
+    pixel_std: float = Field(0.5, gt=0, le=1)
+    """Standard deviation that pixels are divided by then."""
     hidden_size: int = Field(1152, ge=8)
     """Width of the patches."""
     num_layers: int = Field(27, ge=1)

@@ -4,6 +4,7 @@ Shapes: B pictures, N patches, Q tokens, D width, R half the width of a head.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xoron_core.contract.config.vision import Grid, ImageCompressorConfig
@@ -12,14 +13,15 @@ from xoron_core.model.layers.checkpointing import Checkpointed
 from xoron_core.model.layers.norms import RMSNorm
 from xoron_core.model.layers.rope import Rotary, grid_rotary
 from xoron_core.model.vision.dual_stream import DualStreamLayer
-from xoron_core.model.vision.reading import EPS, ReadingLayer
+from xoron_core.model.vision.reading import EPS, QUERY_STD, ReadingLayer, scale_branches
 
 
 class ImageCompressor(Checkpointed, Initialised):
     """Learned queries read the patches; then tokens and patches attend to one another.
 
-    Every query has a place on the patch grid, on a coarser grid of its own, and both sides of every attention are
-    turned by 2D-RoPE.
+    Every query has a cell of a grid that is coarser than that of the patches. It starts from the mean of its cell's
+    patches (as in TokenPacker, arXiv 2407.02392), so that a picture gets through before attention has learned where
+    to look, and stands in its middle: both sides of every attention are turned by 2D-RoPE.
     """
 
     def __init__(self, config: ImageCompressorConfig, hidden_size: int, patch_grid: Grid) -> None:
@@ -37,20 +39,27 @@ class ImageCompressor(Checkpointed, Initialised):
         self.norm = RMSNorm(hidden_size, eps=EPS)
 
     def init_own(self, generator: torch.Generator) -> None:
-        """Queries as large as what they read: one token can be told from another by what follows."""
-        draw_normal(self.queries_QD, 1.0, generator)
+        """Small queries, small residual branches."""
+        draw_normal(self.queries_QD, QUERY_STD, generator)
+        scale_branches(self, 1 + len(self.layers))
 
     def forward(self, patches_BND: Tensor) -> Tensor:
         """[B, N, D] → [B, Q, D]."""
         patch_rotary = grid_rotary(*self.patch_grid, self.head_width, patches_BND.device)
         places_Q = places_on_grid(self.grid, self.patch_grid, patches_BND.device)
         rotary = Rotary(patch_rotary.cos_BTR[:, places_Q], patch_rotary.sin_BTR[:, places_Q])
-        x_BQD = self.queries_QD.expand(len(patches_BND), -1, -1)
+        x_BQD = self.queries_QD + cell_means(patches_BND, self.patch_grid, self.grid)
         x_BQD = self.run_layer(self.reading, x_BQD, patches_BND, rotary, patch_rotary)
         for layer in self.layers:
             x_BQD, patches_BND = self.run_layer(layer, x_BQD, patches_BND, rotary, patch_rotary)
         tokens_BQD: Tensor = self.norm(x_BQD)
         return tokens_BQD
+
+
+def cell_means(patches_BND: Tensor, patch_grid: Grid, grid: Grid) -> Tensor:
+    """Means of the patches in each cell of `grid`, [B, cells, D]; cells that share a patch both count it."""
+    patches_BDRC = patches_BND.transpose(1, 2).unflatten(2, patch_grid)  # type: ignore[no-untyped-call]
+    return F.adaptive_avg_pool2d(patches_BDRC, grid).flatten(2).transpose(1, 2)
 
 
 def places_on_grid(grid: Grid, patch_grid: Grid, device: torch.device) -> Tensor:

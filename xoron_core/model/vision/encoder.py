@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from xoron_core.contract.config.vision import Grid, VisionEncoderConfig
-from xoron_core.model.initialise import Initialised, draw_normal
+from xoron_core.model.initialise import Initialised
 from xoron_core.model.layers.checkpointing import Checkpointed
 
 
@@ -39,11 +39,9 @@ class VisionEncoder(Checkpointed, Initialised):
         return self.config.grid
 
     def init_own(self, generator: torch.Generator) -> None:
-        """What the standard rules do not fit: patches and places of like size, small residual branches at first."""
-        embeddings = self.vision_model.embeddings
-        draw_normal(embeddings.patch_embedding.weight, (3 * self.config.patch_size**2) ** -0.5, generator)
-        draw_normal(embeddings.position_embedding.weight, 0.5, generator)
-        embeddings.position_ids.copy_(torch.arange(embeddings.position_ids.shape[-1]))
+        """Number the patches, and scale what writes into the residual stream by 1/√(2 · layers)."""
+        position_ids = self.vision_model.embeddings.position_ids
+        position_ids.copy_(torch.arange(position_ids.shape[-1]))
         factor = (2 * self.config.num_layers) ** -0.5
         for name, parameter in self.vision_model.named_parameters():
             if name.endswith(("out_proj.weight", "fc2.weight")):
@@ -54,7 +52,7 @@ class VisionEncoder(Checkpointed, Initialised):
         return self.patches(images_B3HW)
 
     def patches(self, images_B3HW: Tensor) -> Tensor:
-        """Normalised states of the patches, [B, N, D].
+        """Normalised states of the patches, [B, N, D], of pictures in [-1, 1].
 
         Raises: ValueError for pictures of another size than the configuration's.
         """
@@ -64,7 +62,8 @@ class VisionEncoder(Checkpointed, Initialised):
                 f"pictures of shape {tuple(images_B3HW.shape)}: expected [B, 3, {size}, {size}]; resize them, or "
                 "change model.vision_encoder.image_size"
             )
-        x_BND = self.vision_model.embeddings(images_B3HW)
+        pixels_B3HW = (images_B3HW + 1) / 2
+        x_BND = self.vision_model.embeddings((pixels_B3HW - self.config.pixel_mean) / self.config.pixel_std)
         # layer by layer as in `SiglipVisionModel.forward`, recomputed as every other component does it
         for layer in self.vision_model.encoder.layers:
             x_BND = self.run_layer(layer, x_BND, None)

@@ -11,11 +11,15 @@ from xoron_core.contract.config.vision import Grid, ProjectorConfig
 from xoron_core.model.initialise import Initialised, draw_normal
 from xoron_core.model.layers.checkpointing import Checkpointed
 from xoron_core.model.layers.norms import RMSNorm
-from xoron_core.model.vision.reading import EPS, ReadingLayer
+from xoron_core.model.vision.reading import EPS, QUERY_STD, ReadingLayer, scale_branches
 
 
 class PerceiverResampler(Checkpointed, Initialised):
-    """Learned latents read the tokens and themselves, layer after layer (arXiv 2204.14198)."""
+    """Learned latents read the tokens and themselves, layer after layer (arXiv 2204.14198).
+
+    Each starts from the mean of its stretch of the tokens, so that media get through before attention has learned
+    where to look.
+    """
 
     def __init__(self, config: ProjectorConfig, input_size: int, output_size: int) -> None:
         super().__init__()
@@ -24,15 +28,17 @@ class PerceiverResampler(Checkpointed, Initialised):
         self.layers = nn.ModuleList(ReadingLayer(output_size, config.num_heads) for _ in range(config.num_layers))
 
     def init_own(self, generator: torch.Generator) -> None:
-        """Latents as large as what they read."""
-        draw_normal(self.latents_MD, 1.0, generator)
+        """Small latents, small residual branches."""
+        draw_normal(self.latents_MD, QUERY_STD, generator)
+        scale_branches(self, len(self.layers))
 
     def forward(self, x_BNE: Tensor) -> Tensor:
         """[B, N, E] → [B, M, D]."""
         x_BND = self.input_proj(x_BNE)
-        latents_BMD = self.latents_MD.expand(len(x_BNE), -1, -1)
+        means_BMD = F.adaptive_avg_pool1d(x_BND.transpose(1, 2), len(self.latents_MD)).transpose(1, 2)
+        latents_BMD = self.latents_MD + means_BMD
         for layer in self.layers:
-            memory_BSD = torch.cat((x_BND, latents_BMD.to(x_BND.dtype)), dim=1)
+            memory_BSD = torch.cat((x_BND, latents_BMD), dim=1)
             latents_BMD = self.run_layer(layer, latents_BMD, memory_BSD)
         return latents_BMD
 

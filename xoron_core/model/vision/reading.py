@@ -12,12 +12,21 @@ from xoron_core.model.layers.norms import RMSNorm
 from xoron_core.model.layers.rope import Rotary, rotate
 
 EPS = 1e-6
+QUERY_STD = 0.1
+"""Of learned queries at first: small beside what they read, or the media would drown in what is the same for all."""
 
 
 def attend_to_all(q_BQHW: Tensor, k_BSHW: Tensor, v_BSHW: Tensor) -> Tensor:
     """Attention in which every query sees every token, [B, Q, D]."""
     out_BHQW = F.scaled_dot_product_attention(q_BQHW.transpose(1, 2), k_BSHW.transpose(1, 2), v_BSHW.transpose(1, 2))
     return out_BHQW.transpose(1, 2).flatten(2)
+
+
+def scale_branches(module: nn.Module, num_layers: int) -> None:
+    """Scale what writes into the residual stream by 1/√(2 · layers), as GPT-2 does."""
+    for name, parameter in module.named_parameters():
+        if name.endswith(("out_proj.weight", "down_proj.weight")):
+            parameter.mul_((2 * num_layers) ** -0.5)
 
 
 class ReadingLayer(nn.Module):
