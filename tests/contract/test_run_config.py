@@ -60,7 +60,7 @@ def test_a_misspelt_key_in_a_list_names_its_place() -> None:
 
 def test_a_key_unlike_any_gets_the_list() -> None:
     [problem] = problems({"evaluation": {"zzzz": 1}})
-    assert problem.message == "unknown key; known here: max_per_dataset_eval, seed"
+    assert problem.message == "unknown key; known here: max_per_dataset_eval, seed, shuffled"
 
 
 def test_every_problem_is_told_at_once() -> None:
