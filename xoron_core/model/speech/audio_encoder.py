@@ -5,10 +5,12 @@ Shapes: B batch, T samples, F frames, D width, M groups of S neighbouring frames
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xoron_core.contract.config.audio_encoder import SAMPLES_PER_FRAME, AudioEncoderConfig
+from xoron_core.model.initialise import Initialised
 from xoron_core.model.layers.checkpointing import Checkpointed
 from xoron_core.model.layers.norms import RMSNorm
 from xoron_core.model.speech.conformer import ConformerBlock, sequence_rotary
@@ -44,7 +46,11 @@ class AudioFeatures(NamedTuple):
         return heard_BFD.view(batch, -1, count, width), mask_BF.view(batch, -1, count)
 
 
-class AudioEncoder(Checkpointed):
+INITIAL_SHARE = 0.3
+"""Of the usual size of initial weights."""
+
+
+class AudioEncoder(Checkpointed, Initialised):
     """Waveforms of 16 kHz → features, 250 frames a second from the samples, 62.5 from mels."""
 
     def __init__(self, config: AudioEncoderConfig) -> None:
@@ -60,6 +66,13 @@ class AudioEncoder(Checkpointed):
         self.in_norm = RMSNorm(config.hidden_size, eps=1e-6)
         self.blocks = nn.ModuleList(ConformerBlock(config) for _ in range(config.num_layers))
         self.detail_proj = nn.Linear(channels, config.hidden_size) if self.num_merged > 1 else None
+
+    def init_own(self, generator: torch.Generator) -> None:
+        """Start all matrices and filters small: a norm follows nearly all and takes their size away, and Adam's
+        steps, which do not depend on it, turn small ones sooner."""
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(INITIAL_SHARE)
 
     def forward(self, waveform_BT: Tensor, lengths_B: Tensor) -> AudioFeatures:
         """Features of as many frames as a length begins; `lengths_B` counts samples, 1 at least."""
