@@ -169,6 +169,20 @@ def test_a_recording_shorter_than_clip_and_segment_has_both() -> None:
     assert all(np.isfinite(value) for value in found.values())
 
 
+def test_nothing_is_heard_beyond_the_end_of_a_recording() -> None:
+    tts = make_tts()
+    model = make_model(tts)
+    short = tts.prepare(record(recorded(hum(0.2)), "A"), SampleOrigin("voices", 0, 1))
+    batch = tts.collate([short, *real_rows(tts, 1)])
+    mel = compute_mel_spectrogram(batch.tensors["waveforms"])
+    predicted, target, is_heard = tts._segments(model, batch.tensors, mel)
+    assert is_heard.sum(1).tolist() == [len(short.waveform), 32 * HOP]
+    assert not predicted[~is_heard].any()
+    assert not target[~is_heard].any()
+    assert predicted[is_heard].any()
+    torch.testing.assert_close(target[0, : len(short.waveform)], torch.from_numpy(short.waveform))
+
+
 def test_another_text_is_another_condition_where_there_is_room() -> None:
     tts = make_tts()
     first, second = real_rows(tts, 2)
