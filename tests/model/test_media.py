@@ -53,6 +53,23 @@ def test_padding_among_media_is_not_seen() -> None:
     torch.testing.assert_close(padded, short)
 
 
+def test_recomputed_activations_give_the_same_gradients() -> None:
+    llm, fusion = make_llm().train(), make_fusion().train()
+    media_BMD, mask_BM = torch.randn(2, 4, 32, generator=seeded()), torch.ones(2, 4).bool()
+    passes: list[bool] = []
+    for layer in fusion.layers:
+        layer.register_forward_pre_hook(lambda *_: passes.append(fusion.gradient_checkpointing))
+    gradients = []
+    for enabled in (False, True):
+        fusion.zero_grad()
+        fusion.gradient_checkpointing_enable(enabled)
+        llm(random_ids(2, 6), media=FusedMedia(fusion, media_BMD, mask_BM)).hidden_states_BTD[0].sum().backward()
+        gradients.append([p.grad for p in fusion.parameters()])
+    assert (passes.count(False), passes.count(True)) == (2, 4)
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+
+
 def test_fusion_layers_are_spread_over_the_decoder() -> None:
     config = xoron_config(num_layers=12)
     fusion = Fusion(config.fusion.model_copy(update={"num_layers": 4}), config.language)

@@ -15,6 +15,8 @@ from support.small_models import (
     xoron_config,
 )
 
+from xoron_core.contract.config.model import XoronConfig
+from xoron_core.model.components import COMPONENTS
 from xoron_core.model.flow import flow_target, interpolate
 from xoron_core.model.xoron import XoronMultimodalModel
 
@@ -28,6 +30,14 @@ def test_only_named_components_are_built() -> None:
         make_xoron(components=frozenset({"decoder"}))
     with pytest.raises(ValueError, match="generator needs autoencoder"):
         make_xoron(components=frozenset({"llm", "generator"}))
+
+
+def test_every_component_is_built_in_its_default_size() -> None:
+    """Without memory; and every parameter has an axis that a shard can be cut along."""
+    with torch.device("meta"):
+        model = XoronMultimodalModel(XoronConfig(), frozenset(COMPONENTS), vocab_size=151_700)
+    assert sum(model.num_parameters().values()) > 1e9
+    assert [name for name, parameter in model.named_parameters() if parameter.ndim == 0] == []
 
 
 def test_tasks_run_through_one_entry() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from xoron_core.contract.config.model import FusionConfig, LanguageModelConfig
 from xoron_core.model.initialise import Initialised
+from xoron_core.model.layers.checkpointing import Checkpointed
 from xoron_core.model.layers.norms import RMSNorm
 
 
@@ -25,7 +26,7 @@ class FusionLayer(Initialised):
         self.q_proj = nn.Linear(hidden_size, hidden_size, bias=False)
         self.kv_proj = nn.Linear(hidden_size, 2 * hidden_size, bias=False)
         self.o_proj = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.gate = nn.Parameter(torch.empty(()))
+        self.gate = nn.Parameter(torch.empty(1))  # one element, not none: sharding wants an axis
 
     def init_own(self, generator: torch.Generator) -> None:
         """Closed."""
@@ -41,7 +42,7 @@ class FusionLayer(Initialised):
         return x_BTD + self.gate.tanh() * self.o_proj(out_BHTW.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
-class Fusion(nn.Module):
+class Fusion(Checkpointed):
     """The layers, spread evenly over the decoder's, the last after its last."""
 
     def __init__(self, config: FusionConfig, language: LanguageModelConfig) -> None:
@@ -68,5 +69,6 @@ class FusedMedia:
         index = self.fusion.layer_after.get(layer)
         if index is None:
             return x_BTD
-        fused: Tensor = self.fusion.layers[index](x_BTD, self.states_BMD, self.mask_BM[:, None, None, :])
+        seen_B11M = self.mask_BM[:, None, None, :]
+        fused: Tensor = self.fusion.run_layer(self.fusion.layers[index], x_BTD, self.states_BMD, seen_B11M)
         return fused
