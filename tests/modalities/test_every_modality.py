@@ -28,6 +28,13 @@ def test_both_halves_are_registered_in_one_order() -> None:
     assert tuple(modality.name for modality in MODALITIES) == NAMES
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_metrics_have_names_of_their_own(name: str) -> None:
+    names = [metric.name for metric in modality_infos()[name].metrics]
+    assert len(set(names)) == len(names)
+    assert all(metric.startswith(f"{name}/") for metric in names)
+
+
 def test_the_demo_trains_every_modality_equally() -> None:
     assert resolve("demo").modality_weights() == dict.fromkeys(NAMES, 1.0)
 

@@ -23,7 +23,6 @@ class TtsConfig(ModalityConfig):
             MetricInfo(name="tts/pitch_loss", label="Pitch and voicing"),
             MetricInfo(name="tts/energy_loss", label="Energy", unit="MSE"),
             MetricInfo(name="tts/alignment_loss", label="Alignment", unit="nats/frame"),
-            MetricInfo(name="tts/shuffled_loss", label="Mel + waveform of other texts", unit="L1", better="neither"),
             MetricInfo(name="tts/shuffled_loss", label="With another's text", unit="L1", better="neither"),
         ),
     )
