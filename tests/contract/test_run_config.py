@@ -120,6 +120,12 @@ def test_values_that_do_not_go_together_are_refused(overrides: dict[str, Any], w
     assert any(words in str(problem) for problem in problems(overrides))
 
 
+def test_components_that_are_not_built_may_have_any_size() -> None:
+    source = {"name": "a", "category": "code", "path": "p"}
+    config = resolve(None, {"model": {"language": {"num_layers": 2, "hidden_size": 40}}, "data": {"sources": [source]}})
+    assert config.model.fusion.num_layers > config.model.language.num_layers
+
+
 def test_two_sources_of_one_name_are_refused() -> None:
     source = {"name": "twice", "category": "code", "path": "p"}
     assert "'twice'" in str(problems({"data": {"sources": [source, source]}})[0])

@@ -130,8 +130,10 @@ def test_a_sample_shows_the_picture_the_question_and_both_answers() -> None:
     [
         ({"image_compressor": {"num_heads": 16}}, r"4 × model.image_compressor.num_heads 16"),
         ({"image_projector": {"num_heads": 3}}, r"model.image_projector.num_heads 3 is no divisor"),
+        ({"fusion": {"num_heads": 3}}, r"hidden_size 32 is not a multiple of model.fusion.num_heads 3"),
+        ({"fusion": {"num_layers": 3}}, r"model.fusion.num_layers 3 is more than model.language.num_layers 2"),
     ],
 )
-def test_heads_that_do_not_divide_the_width_are_refused(model: dict[str, Any], message: str) -> None:
+def test_a_model_that_does_not_fit_is_refused(model: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config(**model)

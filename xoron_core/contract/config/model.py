@@ -108,6 +108,22 @@ class FusionConfig(Section):
     num_heads: int = Field(16, ge=1)
     """Attention heads."""
 
+    def check(self, language: LanguageModelConfig) -> None:
+        """See that it fits the decoder.
+
+        Raises: ValueError naming field, value and cure.
+        """
+        if language.hidden_size % self.num_heads:
+            raise ValueError(
+                f"model.language.hidden_size {language.hidden_size} is not a multiple of model.fusion.num_heads "
+                f"{self.num_heads}; change one of them"
+            )
+        if self.num_layers > language.num_layers:
+            raise ValueError(
+                f"model.fusion.num_layers {self.num_layers} is more than model.language.num_layers "
+                f"{language.num_layers}; lower the former"
+            )
+
 
 class XoronConfig(Section):
     """The whole model. Components that no enabled modality needs are not built."""
@@ -142,17 +158,3 @@ class XoronConfig(Section):
     """The diffusion transformer for clips."""
     autoencoder: str = "demo"
     """`demo` for the KL autoencoder shipped here, or a folder that holds one in the same form."""
-
-    @model_validator(mode="after")
-    def _fusion_fits(self) -> "XoronConfig":
-        if self.language.hidden_size % self.fusion.num_heads:
-            raise ValueError(
-                f"language.hidden_size {self.language.hidden_size} is not a multiple of fusion.num_heads "
-                f"{self.fusion.num_heads}; change one of them"
-            )
-        if self.fusion.num_layers > self.language.num_layers:
-            raise ValueError(
-                f"fusion.num_layers {self.fusion.num_layers} is more than language.num_layers "
-                f"{self.language.num_layers}; lower the former"
-            )
-        return self

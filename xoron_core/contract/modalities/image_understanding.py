@@ -29,6 +29,7 @@ class ImageUnderstandingConfig(MediaTextConfig):
 
     def check(self, model: XoronConfig) -> None:
         """Heads divide widths."""
+        super().check(model)
         width, heads = model.vision_encoder.hidden_size, model.image_compressor.num_heads
         if width % (4 * heads):
             raise ValueError(

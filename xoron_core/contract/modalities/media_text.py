@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from xoron_core.contract.config.model import XoronConfig
 from xoron_core.contract.modalities.base import ModalityConfig
 
 
@@ -12,3 +13,7 @@ class MediaTextConfig(ModalityConfig):
     """Longest answer: longer ones of a source are unreadable rows, and generation ends there."""
     sample_count: int = Field(4, ge=0)
     """Held-out rows that samples are made of."""
+
+    def check(self, model: XoronConfig) -> None:
+        """The fusion layers fit the decoder."""
+        model.fusion.check(model.language)

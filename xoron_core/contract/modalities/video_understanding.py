@@ -34,5 +34,6 @@ class VideoUnderstandingConfig(MediaTextConfig):
 
     def check(self, model: XoronConfig) -> None:
         """Heads divide widths."""
+        super().check(model)
         model.video_encoder.check(model.vision_encoder.hidden_size)
         model.video_projector.check("model.video_projector", model.language.hidden_size)
