@@ -70,6 +70,14 @@ def test_no_number_is_refused() -> None:
         read(encoded(samples, subtype="FLOAT"))
 
 
+def test_silence_is_refused() -> None:
+    loud = tone()
+    for silent in (0 * loud, 1e-4 * loud, np.stack((loud, -loud), axis=1)):
+        with pytest.raises(DataError, match=r"tapes\[3\].*is silent.*remove the row"):
+            read(encoded(silent, subtype="FLOAT"))
+    assert np.abs(read(encoded(1e-3 * loud, subtype="FLOAT"))).max() > 0
+
+
 def _with_rate(rate: int) -> bytes:
     content = bytearray(encoded(tone()))
     content[24:28] = struct.pack("<I", rate)

@@ -13,14 +13,17 @@ MIN_RATE, MAX_RATE = 4_000, 384_000
 """Samples a second that a file may have: below there is no speech left, above there is no such recorder."""
 MAX_RATIO_TERM = 640
 """Rates are changed by a ratio of whole numbers up to about this, exact for every rate in use; the filter that a
-stranger rate would ask for has a length of its square. What is left of an error is below a millionth."""
+stranger rate would ask for has a length of its square. What is left of an error is below a thousandth."""
+SILENCE = 1e-4
+"""Peak, three steps of 16 bits, below which there is nothing to hear: encoders that normalise have nothing to go by."""
 
 
 def read_audio(record: Record, key: str, sample_rate: int, max_s: float) -> npt.NDArray[np.float32]:
     """The sound that a row names (wav, flac, ogg, opus, mp3, …), its channels averaged, resampled: [T], in [-1, 1] as a
     rule.
 
-    Raises: DataError when it cannot be read, is empty, is longer than `max_s` seconds or holds what is no number.
+    Raises: DataError when it cannot be read, is empty, is longer than `max_s` seconds, holds what is no number, or is
+    silent.
     """
     name = record.text(key)
     content = record.read(name)
@@ -33,6 +36,8 @@ def read_audio(record: Record, key: str, sample_rate: int, max_s: float) -> npt.
     samples_T = samples_TC.mean(axis=1, dtype=np.float32)
     if not np.isfinite(samples_T).all():
         raise record.error(f"{name!r} has samples that are no numbers; write it anew")
+    if (peak := float(np.abs(samples_T).max())) < SILENCE:
+        raise record.error(f"{name!r} is silent, its peak {peak:.1g} after averaging the channels; remove the row")
     return samples_T if rate == sample_rate else _resample(samples_T, rate, sample_rate)
 
 
