@@ -111,7 +111,7 @@ def test_the_batch_counts_its_terms_and_labels_the_answer_alone() -> None:
     short, long = prepare(modality, "Hi.", 0.6), prepare(modality, "Hello, world!", 1.0)
     batch = modality.collate([short, long])
     tokens = len(short.answer_ids) + len(long.answer_ids)
-    assert batch.counts == {"loss": float(tokens), "ctc_loss": float(len("hi") + len("hello world"))}
+    assert batch.counts == {"loss": float(tokens), "moe_aux": 1.0, "ctc_loss": float(len("hi") + len("hello world"))}
     assert int((batch.tensors["labels"] != -100).sum()) == tokens
     assert batch.tensors["num_samples"].tolist() == [9600, 16_000]
     assert batch.tensors["waveforms"].shape == (2, 16_384)

@@ -105,6 +105,25 @@ def test_rows_that_cannot_be_learned_are_unreadable() -> None:
         modality.prepare(row(answer="red " * 12), ORIGIN)
 
 
+@pytest.mark.parametrize("field", ["question", "answer"])
+def test_a_text_with_a_place_for_media_is_unreadable(field: str) -> None:
+    with pytest.raises(DataError, match=rf"field '{field}' contains <\|placeholder\|>"):
+        make_modality().prepare(row(**{field: "red <|placeholder|>"}), ORIGIN)
+
+
+@pytest.mark.parametrize("balance", ["loss_free", "aux_loss"])
+def test_the_decoders_experts_are_balanced_as_configured(balance: str) -> None:
+    modality = make_modality(language={"moe": {"balance": balance}})
+    model = make_model(modality)
+    batch = modality.collate([modality.prepare(row(), ORIGIN)])
+    terms = modality.loss(model, batch)
+    assert set(modality.objective) == set(terms) <= set(batch.counts)
+    assert ("moe_aux" in terms) == (balance == "aux_loss")
+    if balance == "aux_loss":
+        terms["moe_aux"][0].backward()
+        assert model.moe_layers()["llm.1"].router.weight_ED.grad.any()  # type: ignore[union-attr]
+
+
 def test_the_answer_depends_on_the_picture() -> None:
     modality = make_modality()
     model = make_model(modality)

@@ -7,13 +7,14 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from xoron_core.contract.config.moe import MoeConfig
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.modalities.media_text import MediaTextConfig
 from xoron_core.contract.special_tokens import PLACEHOLDER, opening
@@ -50,11 +51,15 @@ class MediaTextSample(Generic[Media]):
         return self
 
 
-class Scored(NamedTuple):
-    """The answers' loss, and the media embeddings that it saw."""
+def text_beside_media(record: Record, key: str) -> str:
+    """A field that is read beside media.
 
-    terms: LossTerms
-    media: MediaTokens
+    Raises: DataError when it is no text, or holds a placeholder: an embedding would be put there.
+    """
+    text = record.text(key)
+    if opening(PLACEHOLDER) in text:
+        raise record.error(f"field {key!r} contains {opening(PLACEHOLDER)}, which stands for media; take it out")
+    return text
 
 
 class MediaText(Modality[MediaTextSample[Any], MediaTextSample[Any]]):
@@ -68,6 +73,17 @@ class MediaText(Modality[MediaTextSample[Any], MediaTextSample[Any]]):
     @abstractmethod
     def config(self) -> MediaTextConfig:
         """Its own section of the configuration."""
+
+    @property
+    def experts(self) -> tuple[MoeConfig, ...]:
+        """The experts that media and text go through, of every component that has some."""
+        return (self.run_config.model.language.moe,)
+
+    @property
+    def objective(self) -> Mapping[str, float]:
+        """The answers' loss, and the experts' balance loss where that is how they are balanced."""
+        balanced_by_loss = any(experts.balance == "aux_loss" for experts in self.experts)
+        return {"loss": 1.0, "moe_aux": 1.0} if balanced_by_loss else {"loss": 1.0}
 
     @abstractmethod
     def collate_media(self, samples: Sequence[MediaTextSample[Any]]) -> dict[str, Tensor]:
@@ -119,18 +135,15 @@ class MediaText(Modality[MediaTextSample[Any], MediaTextSample[Any]]):
                 "prompt_lengths": torch.tensor([len(sample.prompt_ids) for sample in samples]),
                 **self.collate_media(samples),
             },
-            counts={"loss": float(sum(len(sample.answer_ids) for sample in samples))},
+            counts={"loss": float(sum(len(sample.answer_ids) for sample in samples)), "moe_aux": 1.0},
             num_samples=len(samples),
             num_tokens=sum(lengths),
             sample_ids=tuple(sample.origin.id for sample in samples),
         )
 
-    def score(self, model: XoronMultimodalModel, batch: Batch) -> Scored:
-        """Cross-entropy of the answers under `loss`, a token at a time, given prompt and media."""
-        return self.score_given(model, batch, self.encode_media(model, batch.tensors))
-
-    def score_given(self, model: XoronMultimodalModel, batch: Batch, media: MediaTokens) -> Scored:
-        """The same with media that are encoded already."""
+    def score(self, model: XoronMultimodalModel, batch: Batch, media: MediaTokens) -> LossTerms:
+        """Cross-entropy of the answers under `loss`, a token at a time, given prompt and media; and the experts'
+        balance loss where it is trained on."""
         tensors = batch.tensors
         embedded_BTD, fused = model.embed(tensors["input_ids"], self.placeholder_id, media)
         output = model.llm(
@@ -139,11 +152,15 @@ class MediaText(Modality[MediaTextSample[Any], MediaTextSample[Any]]):
             media=fused,
             labels_BT=tensors["labels"],
         )
-        return Scored({"loss": (output.loss_sum, output.weight_sum)}, media)
+        terms = {"loss": (output.loss_sum, output.weight_sum)}
+        if "moe_aux" in self.objective:
+            aux_loss = output.aux_loss if media.aux_loss is None else output.aux_loss + media.aux_loss
+            terms["moe_aux"] = (aux_loss, torch.ones_like(aux_loss))
+        return terms
 
     def loss(self, model: XoronMultimodalModel, batch: Batch) -> LossTerms:
-        """Cross-entropy of the answers."""
-        return self.score(model, batch).terms
+        """Cross-entropy of the answers, and what the experts' balance asks for."""
+        return self.score(model, batch, self.encode_media(model, batch.tensors))
 
     def with_condition_of(
         self, sample: MediaTextSample[Any], other: MediaTextSample[Any]

@@ -19,7 +19,7 @@ from xoron_core.data.records import Record, SampleOrigin
 from xoron_core.modalities.asr.transcripts import character_errors, normalised, num_ctc_frames, word_errors
 from xoron_core.modalities.audio_files import wav_artifact
 from xoron_core.modalities.base import Artifact, Batch, LossTerms
-from xoron_core.modalities.media_text import MediaText, MediaTextSample
+from xoron_core.modalities.media_text import MediaText, MediaTextSample, text_beside_media
 from xoron_core.model.media import MediaTokens
 from xoron_core.model.speech.audio_encoder import AudioFeatures
 from xoron_core.model.speech.audio_projector import num_audio_tokens
@@ -55,10 +55,12 @@ class Asr(MediaText):
 
     @property
     def objective(self) -> Mapping[str, float]:
-        """The headline, and CTC where both are learned."""
+        """The headline, what the decoder's experts ask for where it runs, and CTC where both are learned."""
+        if self.config.asr_loss == "ctc":
+            return {"loss": 1.0}
         if self.config.asr_loss == "both":
-            return {"loss": 1.0, "ctc_loss": self.config.ctc_loss_weight}
-        return {"loss": 1.0}
+            return {**super().objective, "ctc_loss": self.config.ctc_loss_weight}
+        return super().objective
 
     def prepare(self, record: Record, origin: SampleOrigin) -> SpeechSample:
         """The sound that the field `audio` names, and the field `text`.
@@ -66,7 +68,7 @@ class Asr(MediaText):
         Raises: DataError when the sound cannot be read, is longer than `max_audio_s` or too short for its transcript,
         or when there is no word in the transcript, or too many.
         """
-        text = record.text("text").strip()
+        text = text_beside_media(record, "text").strip()
         target = normalised(text).encode()
         if not target:
             raise record.error(f"field 'text' has no word, got {text!r:.80}; remove the row")
@@ -138,7 +140,7 @@ class Asr(MediaText):
         features = self.hear(model, batch.tensors)
         terms: LossTerms = {}
         if self.config.asr_loss != "ctc":
-            terms = self.score_given(model, batch, model.audio_projector(features)).terms
+            terms = self.score(model, batch, model.audio_projector(features))
         if self._learns_ctc:
             slow = model.audio_encoder.averaged_to_mel_rate(features)
             num_targets_B = batch.tensors["num_targets"]

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xoron_core.contract.config.moe import MoeConfig
 from xoron_core.contract.modalities.video_understanding import VideoUnderstandingConfig
 from xoron_core.data.clips import read_clip
 from xoron_core.data.records import Record, SampleOrigin
-from xoron_core.modalities.base import Artifact, Batch
+from xoron_core.modalities.base import Artifact
 from xoron_core.modalities.clip_files import clip_artifact
 from xoron_core.modalities.media_questions import MediaQuestions
-from xoron_core.modalities.media_text import MediaTextSample, Scored
+from xoron_core.modalities.media_text import MediaTextSample
 from xoron_core.model.media import MediaTokens
 from xoron_core.model.xoron import XoronMultimodalModel
 
@@ -37,10 +38,9 @@ class VideoUnderstanding(MediaQuestions):
         return self.run_config.modalities.video_understanding
 
     @property
-    def objective(self) -> Mapping[str, float]:
-        """The answers' loss, and the experts' balance loss where that is how they are balanced."""
-        balanced_by_loss = self.run_config.model.video_encoder.moe.balance == "aux_loss"
-        return {"loss": 1.0, "moe_aux": 1.0} if balanced_by_loss else {"loss": 1.0}
+    def experts(self) -> tuple[MoeConfig, ...]:
+        """Those of the video encoder, too."""
+        return (*super().experts, self.run_config.model.video_encoder.moe)
 
     @property
     def num_embeddings(self) -> int:
@@ -58,12 +58,6 @@ class VideoUnderstanding(MediaQuestions):
         frames = read_clip(record, "video", size, self.config.num_frames)
         return MediaTextSample(origin, frames, turn.prompt_ids, turn.answer_ids)
 
-    def collate(self, samples: Sequence[MediaTextSample[Any]]) -> Batch:
-        """As of every modality that answers, and the count of the balance loss."""
-        batch = super().collate(samples)
-        batch.counts["moe_aux"] = 1.0
-        return batch
-
     def collate_media(self, samples: Sequence[MediaTextSample[Any]]) -> dict[str, Tensor]:
         """`videos` [B, T, 3, S, S] in [-1, 1]."""
         pixels_BTSS3 = torch.from_numpy(np.stack([sample.media for sample in samples]))
@@ -77,13 +71,6 @@ class VideoUnderstanding(MediaQuestions):
         tokens_BMD = model.video_projector(tokens_BPW)
         mask_BM = torch.ones(tokens_BMD.shape[:2], dtype=torch.bool, device=tokens_BMD.device)
         return MediaTokens(tokens_BMD, mask_BM, aux_loss)
-
-    def score(self, model: XoronMultimodalModel, batch: Batch) -> Scored:
-        """The answers' cross-entropy, and the balance loss where it is trained on."""
-        scored = super().score(model, batch)
-        if "moe_aux" in self.objective and scored.media.aux_loss is not None:
-            scored.terms["moe_aux"] = (scored.media.aux_loss, torch.ones_like(scored.media.aux_loss))
-        return scored
 
     def show_media(self, sample: MediaTextSample[Any], caption: str) -> tuple[Artifact, ...]:
         """What was seen of the clip, as an animated webp."""
