@@ -171,8 +171,11 @@ def test_without_a_recording_durations_are_predicted_within_bounds() -> None:
         long = decoder.predict(**values)
         decoder.variance.duration.out_proj.bias.fill_(-9.0)
         short = decoder.predict(**values)
+        decoder.variance.duration.out_proj.bias.fill_(float("nan"))
+        astray = decoder.predict(**values)
     assert torch.equal(long.durations_BN, 3 * values["token_mask_BN"].long())
     assert torch.equal(short.durations_BN, values["token_mask_BN"].long())
+    assert torch.equal(astray.durations_BN, short.durations_BN)
     assert long.mel_BFM.shape == (2, 27, 80)
     assert not long.mel_BFM[0, 15:].any()
     assert long.spoken is None

@@ -21,6 +21,12 @@ from xoron_core.model.language_model import LanguageModel
 from xoron_core.model.layers.checkpointing import Checkpointed
 from xoron_core.model.layers.moe import MoE
 from xoron_core.model.media import MediaTokens, insert_media
+from xoron_core.model.speech.audio_decoder import AudioDecoder
+from xoron_core.model.speech.audio_encoder import AudioEncoder
+from xoron_core.model.speech.audio_projector import AudioProjector
+from xoron_core.model.speech.ctc import CtcHead
+from xoron_core.model.speech.speaker_encoder import SpeakerEncoder
+from xoron_core.model.speech.waveform_decoder import WaveformDecoder
 from xoron_core.model.video_generator import VideoGenerator
 from xoron_core.model.vision.compressor import ImageCompressor
 from xoron_core.model.vision.encoder import VisionEncoder
@@ -32,7 +38,7 @@ Task = Callable[..., Any]
 
 
 class XoronMultimodalModel(nn.Module):
-    """Language model, generators, encoders. A component that was not asked for does not exist: reading it raises.
+    """Language model, encoders, generators. A component that was not asked for does not exist: reading it raises.
 
     Everything that a step runs goes through `model(task, …)`: a sharded model gathers its weights when the root is
     called, and refuses a component that is called before.
@@ -45,6 +51,12 @@ class XoronMultimodalModel(nn.Module):
     image_projector: Projector
     video_encoder: VideoEncoder
     video_projector: Projector
+    audio_encoder: AudioEncoder
+    audio_projector: AudioProjector
+    ctc_head: CtcHead
+    speaker_encoder: SpeakerEncoder
+    audio_decoder: AudioDecoder
+    waveform_decoder: WaveformDecoder
     generator: ImageGenerator
     video_generator: VideoGenerator
     autoencoder: Autoencoder

@@ -158,14 +158,13 @@ class Tts(Modality[SpokenSample, SpeechPrompt]):
         features = model.audio_encoder.averaged_to_mel_rate(heard)
         clips_BR1 = tensors["reference_frames"].unsqueeze(-1)
         clips_BRM = mel_BFM.gather(1, clips_BR1.expand(-1, -1, mel_BFM.shape[-1]))
-        output: AudioDecoderOutput = model.audio_decoder.predict(
+        return model.audio_decoder.predict(
             model.llm.model.embed_tokens(tensors["token_ids"]),
             tensors["token_mask"],
             speaker_BS=model.speaker_encoder(clips_BRM, tensors["reference_mask"]),
             has_speaker_B=tensors["has_reference"],
             recording=Recording(features.features_BFD, features.mask_BF, mel_BFM, tensors["pitch"], tensors["voicing"]),
         )
-        return output
 
     def _segments(
         self, model: XoronMultimodalModel, tensors: Mapping[str, Tensor], mel_BFM: Tensor

@@ -160,8 +160,9 @@ class AudioDecoder(Initialised):
         return torch.where(has_speaker_B.unsqueeze(1), speaker_BS, null_BS.to(speaker_BS.dtype))
 
     def _rounded(self, log_durations_BN: Tensor) -> Tensor:
-        """Whole frames, one at least."""
-        return log_durations_BN.float().exp().round().clamp(1, self.config.max_frames_per_token).long()
+        """Whole frames, one at least; one, too, where a model that went astray predicts what is no number."""
+        durations_BN = log_durations_BN.float().exp().nan_to_num(nan=1.0)
+        return durations_BN.round().clamp(1, self.config.max_frames_per_token).long()
 
     def _regulate(self, x_BND: Tensor, durations_BN: Tensor, path_BF: Tensor) -> Tensor:
         """Every token's state at each of its frames, [B, F, D], told how far into the token the frame lies, and how
