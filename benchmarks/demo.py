@@ -2,8 +2,8 @@
 
     python benchmarks/demo.py [--steps 1500] [--out FOLDER] [--json FILE] [section.key=value …]
 
-Speed: seconds from start to the first step; optimizer steps a second without evaluation, samples and checkpoints;
-what a step of each modality takes. Quality, on held-out rows with fixed noise, times and seeds: each modality's loss at the
+Speed: seconds from start to the first step; optimizer steps a second without evaluation, samples and checkpoints; what
+a step of each modality takes. Quality, on held-out rows with fixed noise, times and seeds: each modality's loss at the
 end, beside the same model's loss with the pictures, clips, sounds, captions or texts of other rows, and beside what a
 model reaches that looks at nothing: for text the unigram entropy of the training text; for flows π/2, the loss of the
 best predictor that ignores neighbours and prompt (∫ 1 / (t² + (1−t)²) dt on unit-variance latents); for speech
@@ -53,12 +53,13 @@ def unigram_entropy(config: RunConfig, tokenizer: Tokenizer) -> float:
 
 
 def mean_spectrum_error(config: RunConfig) -> float:
-    """L1 distance between held-out normalised mel spectrograms and the per-bin mean of those trained on."""
+    """L1 distance between held-out normalised mel spectrograms and the per-bin mean of those trained on, the mean over
+    recordings, as `tts/mel_loss` is."""
     [index] = config.sources_of("tts")
     source = config.data.sources[index]
     assert source.eval_split is not None
     mean_M = torch.cat(spectrograms(config, source.split)).mean(dim=0)
-    return float((torch.cat(spectrograms(config, source.eval_split)) - mean_M).abs().mean())
+    return fmean(float((mel_FM - mean_M).abs().mean()) for mel_FM in spectrograms(config, source.eval_split))
 
 
 def spectrograms(config: RunConfig, split: str) -> list[torch.Tensor]:
