@@ -68,10 +68,12 @@ class EvaluationSet:
             )
 
     def _shuffled(self, samples: Sequence[Sample], modality: Modality[Any, Any]) -> list[Sample]:
-        """Each sample with the condition of the next one in a shuffled circle."""
+        """Each sample with the condition of the next one in a shuffled circle, where that is not the same row again."""
         order = np.random.Generator(np.random.PCG64(self.config.seed)).permutation(len(samples))
-        pairs = zip(order, np.roll(order, 1), strict=True)
-        mixed = (modality.with_condition_of(samples[at], samples[other]) for at, other in pairs)
+        pairs = ((samples[at], samples[other]) for at, other in zip(order, np.roll(order, 1), strict=True))
+        mixed = (
+            modality.with_condition_of(sample, other) for sample, other in pairs if sample.origin.id != other.origin.id
+        )
         return [sample for sample in mixed if sample is not None]
 
     def _collated(self, samples_of: Mapping[str, Sequence[Sample]]) -> Iterator[Batch]:
