@@ -1,6 +1,7 @@
 """A resumed run equals one that was never stopped, bit for bit."""
 
 import json
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from xoron_core.contract.commands import CommandKind
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.exit_codes import ExitCode
 from xoron_core.contract.run_directory import AttemptRecord, RunDirectory, new_record
+from xoron_core.contract.sources import demo_corpus
 from xoron_core.contract.writer import EventWriter
 from xoron_core.training.build import build_trainer
 from xoron_core.training.checkpoint import complete_checkpoints, read_checkpoint
@@ -135,6 +137,18 @@ def test_a_stop_request_saves_and_the_receipt_says_what_came_back(corpus: Path, 
     assert receipt["step"] == 1
     assert receipt["restored"] == ["model", "optimizer", "scheduler", "trainer", "data", "metrics", "rng.cpu"]
     assert receipt["missing"] == receipt["reset"] == []
+
+
+def test_weights_that_others_trained_are_needed_once(corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "autoencoder"
+    shutil.copytree(demo_corpus() / "autoencoder", folder)
+    config = tiny_config(corpus, {"model": {"autoencoder": str(folder)}}, max_steps=2, save_steps=1)
+    run = new_run(tmp_path, config)
+    assert train(run, config, 1) == ExitCode.COMPLETED
+    shutil.rmtree(folder)
+    assert train(run, config, 2, "checkpoints/step-00000001") == ExitCode.COMPLETED
+    first, second = losses(run, 1)[2], losses(run, 2)[2]
+    assert first == second
 
 
 def test_what_a_stop_broke_off_is_made_up_for(corpus: Path, tmp_path: Path) -> None:

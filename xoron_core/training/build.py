@@ -42,17 +42,26 @@ def pick_device(config: RunConfig) -> torch.device:
 
 
 def build_model(
-    config: RunConfig, modalities: dict[str, Modality[Any, Any]], tokenizer: Tokenizer, device: torch.device
+    config: RunConfig,
+    modalities: dict[str, Modality[Any, Any]],
+    tokenizer: Tokenizer,
+    device: torch.device,
+    *,
+    is_resumed: bool = False,
 ) -> XoronMultimodalModel:
-    """The model with the components that these modalities need, its weights drawn from the seed."""
+    """The model with the components that these modalities need, its weights drawn from the seed or pretrained.
+
+    `is_resumed`: a checkpoint will bring all weights, so those that others trained need not be there any more.
+    Raises: ConfigError when pretrained weights cannot be had or do not fit.
+    """
     components = frozenset[str]().union(*(modality.components for modality in modalities.values()))
     with torch.device("meta"):
         model = XoronMultimodalModel(config.model, components, vocab_size=tokenizer.vocab_size)
     model.to_empty(device=device)
     model.init_weights(torch.Generator().manual_seed(derive_seed(config.training.seed, "weights")))
-    if "autoencoder" in components:
+    if "autoencoder" in components and not is_resumed:
         load_autoencoder(model, config.model.autoencoder)
-    if "vision_encoder" in components:
+    if "vision_encoder" in components and not is_resumed:
         load_vision_weights(model.vision_encoder)
     for modality in modalities.values():
         model.register_task(f"{modality.name}.loss", modality.loss)
@@ -112,7 +121,7 @@ def build_trainer(
     dataset = resources.enter_context(closing(build_dataset(config, modalities)))
     evaluation = EvaluationSet(sources_with_modality(config, modalities), modalities, config.evaluation)
     on_phase("model")
-    model = build_model(config, modalities, tokenizer, device)
+    model = build_model(config, modalities, tokenizer, device, is_resumed=resume_from is not None)
     optimizer = build_optimizer(model, config.training)
     scheduler = build_scheduler(optimizer, total_steps(config, dataset), config.training)
     if resume_from is not None:
