@@ -107,6 +107,9 @@ class FusionConfig(Section):
     """Layers, spread evenly over those of the decoder."""
     num_heads: int = Field(16, ge=1)
     """Attention heads."""
+    initial_gate: float = Field(0.0, ge=0)
+    """Where the gates start, before tanh; 0 leaves a pretrained language model as it was, one that starts from nothing
+    learns to look sooner with more."""
 
     def check(self, language: LanguageModelConfig) -> None:
         """See that it fits the decoder.

@@ -1,9 +1,10 @@
 """How training goes: the reference's `TrainingConfig` and the sections around it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from xoron_core.contract.config.components import ComponentName
 from xoron_core.contract.config.section import Section
 
 
@@ -16,6 +17,8 @@ class TrainingConfig(Section):
     """Micro-batches in an optimizer step."""
     learning_rate: float = Field(1e-4, gt=0)
     """Peak learning rate."""
+    component_lr_ratios: dict[ComponentName, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Factors of the learning rate of single components, such as encoders that are to move more slowly; else 1."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay; norms, biases and embeddings have none."""
     adam_beta1: float = Field(0.9, ge=0, lt=1)
