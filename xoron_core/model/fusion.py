@@ -16,11 +16,12 @@ from xoron_core.model.layers.norms import RMSNorm
 
 
 class FusionLayer(Initialised):
-    """x + tanh(gate) · attention(x, media); the gate starts closed, so that the language model starts as it was."""
+    """x + tanh(gate) · attention(x, media); a gate at zero leaves the language model as it was."""
 
-    def __init__(self, hidden_size: int, num_heads: int, eps: float) -> None:
+    def __init__(self, config: FusionConfig, hidden_size: int, eps: float) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads = config.num_heads
+        self.initial_gate = config.initial_gate
         self.norm = RMSNorm(hidden_size, eps=eps)
         self.media_norm = RMSNorm(hidden_size, eps=eps)
         self.q_proj = nn.Linear(hidden_size, hidden_size, bias=False)
@@ -29,8 +30,8 @@ class FusionLayer(Initialised):
         self.gate = nn.Parameter(torch.empty(1))  # one element, not none: sharding wants an axis
 
     def init_own(self, generator: torch.Generator) -> None:
-        """Closed."""
-        nn.init.zeros_(self.gate)
+        """As far open as configured."""
+        nn.init.constant_(self.gate, self.initial_gate)
 
     def forward(self, x_BTD: Tensor, media_BMD: Tensor, mask_B11M: Tensor) -> Tensor:
         """[B, T, D] → the same."""
@@ -49,7 +50,7 @@ class Fusion(Checkpointed):
         super().__init__()
         count, depth = config.num_layers, language.num_layers
         self.layers = nn.ModuleList(
-            FusionLayer(language.hidden_size, config.num_heads, language.rms_norm_eps) for _ in range(count)
+            FusionLayer(config, language.hidden_size, language.rms_norm_eps) for _ in range(count)
         )
         self.layer_after = {-(-(index + 1) * depth // count) - 1: index for index in range(count)}
         """Decoder layer → the fusion layer that follows it."""

@@ -17,12 +17,25 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
     """AdamW (arXiv 1711.05101) over the parameters that want gradients, in 8 bits where asked.
 
-    Parameter groups stand in the order decayed, not decayed; within a group in the order of the model.
+    Parameter groups stand in the order decayed, not decayed, first those at the learning rate itself, then those of the
+    components that have a ratio of their own; within a group in the order of the model.
     """
-    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    ratios: dict[str | None, float] = {None: 1.0}
+    ratios.update(config.component_lr_ratios.items())
+    named: dict[str | None, list[tuple[str, nn.Parameter]]] = {component: [] for component in ratios}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            component = name.partition(".")[0]
+            named[component if component in ratios else None].append((name, parameter))
     groups = [
-        {"params": [p for name, p in named if decays(name, p)], "weight_decay": config.weight_decay},
-        {"params": [p for name, p in named if not decays(name, p)], "weight_decay": 0.0},
+        {
+            "params": [parameter for name, parameter in named[component] if decays(name, parameter) is decayed],
+            "weight_decay": config.weight_decay if decayed else 0.0,
+            "lr": config.learning_rate * ratio,
+        }
+        for component, ratio in ratios.items()
+        for decayed in (True, False)
+        if component is None or named[component]
     ]
     betas = (config.adam_beta1, config.adam_beta2)
     if config.use_8bit_optimizer:
