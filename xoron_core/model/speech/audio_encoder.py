@@ -17,6 +17,9 @@ from xoron_core.model.speech.conformer import ConformerBlock, sequence_rotary
 from xoron_core.model.speech.mel import HOP, N_MELS, compute_mel_spectrogram
 from xoron_core.model.speech.waveform_encoder import WaveformEncoder, valid_mask
 
+INITIAL_SHARE = 0.3
+"""Of the usual size of initial weights."""
+
 
 def samples_per_frame(config: AudioEncoderConfig) -> int:
     """Samples that become one frame of the features."""
@@ -44,10 +47,6 @@ class AudioFeatures(NamedTuple):
         heard_BFD = F.pad(self.features_BFD * self.mask_BF.unsqueeze(-1), (0, 0, 0, short))
         mask_BF = F.pad(self.mask_BF, (0, short))
         return heard_BFD.view(batch, -1, count, width), mask_BF.view(batch, -1, count)
-
-
-INITIAL_SHARE = 0.3
-"""Of the usual size of initial weights."""
 
 
 class AudioEncoder(Checkpointed, Initialised):

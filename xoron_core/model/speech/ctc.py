@@ -13,8 +13,6 @@ from xoron_core.model.speech.audio_encoder import AudioFeatures
 NUM_BYTES = 256
 BLANK = NUM_BYTES
 """The class of frames that say nothing new."""
-
-
 BLANK_SHARE = 0.6
 """Of the frames, at first."""
 FREQUENT = " etaoinsrhldcumpfgywbvkxjqz"
@@ -53,7 +51,7 @@ class CtcHead(Initialised):
 
     def loss_sum(self, features: AudioFeatures, targets_BC: Tensor, num_targets_B: Tensor) -> Tensor:
         """Σ over the batch of -log p(bytes); infinite for a row with more bytes (one more where two in a row are
-        alike) than frames. `targets_BC` holds bytes at the left."""
+        alike) than frames. `targets_BC` holds bytes at the left. On a GPU torch fetches the lengths: a wait a step."""
         log_probs_BFK = self(features.features_BFD)
         num_frames_B = features.mask_BF.sum(dim=1)
         return F.ctc_loss(

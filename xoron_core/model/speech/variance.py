@@ -37,10 +37,6 @@ class Prosody(NamedTuple):
         pitch_BN = total(self.pitch_BN * self.voicing_BN) / voiced_BN.clamp(min=1)
         return Prosody(pitch_BN, voiced_BN / frames_BN, total(self.energy_BN) / frames_BN)
 
-    def as_spoken(self) -> "Prosody":
-        """A prediction in the form of what is measured."""
-        return self._replace(voicing_BN=self.voicing_BN.sigmoid())
-
 
 class Predictor(nn.Module):
     """Two convolutions, each with a norm, and a linear layer: some values for each token."""
