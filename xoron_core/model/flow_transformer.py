@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xoron_core.contract.config.model import ImageGeneratorConfig
+from xoron_core.contract.config.video_generator import VideoGeneratorConfig
 from xoron_core.model.initialise import Initialised, draw_normal
 from xoron_core.model.layers.checkpointing import Checkpointed
 from xoron_core.model.layers.dit import DualStreamBlock, Modulation, TimeEmbedding
@@ -48,15 +50,21 @@ def unpatchify(x_BNC: Tensor, patch: int, height: int, width: int) -> Tensor:
 
 
 class FlowTransformer(Checkpointed, Initialised):
-    """MoE-DiT for flow matching: x_t = (1 - t) · data + t · noise, velocity = noise - data. Subclasses own `blocks`."""
+    """MoE-DiT for flow matching: x_t = (1 - t) · data + t · noise, velocity = noise - data."""
 
-    blocks: nn.ModuleList
-
-    def __init__(self, hidden_size: int, patch_size: int, prompt_size: int, latent_channels: int) -> None:
+    def __init__(
+        self,
+        config: ImageGeneratorConfig | VideoGeneratorConfig,
+        block: type[DualStreamBlock | SpaceTimeBlock],
+        prompt_size: int,
+        latent_channels: int,
+    ) -> None:
         super().__init__()
-        self.patch_size = patch_size
+        hidden_size = config.hidden_size
+        self.patch_size = config.patch_size
         self.latent_channels = latent_channels
-        values = latent_channels * patch_size**2
+        self.head_width = hidden_size // config.num_heads
+        values = latent_channels * config.patch_size**2
         self.patch_proj = nn.Linear(values, hidden_size)
         self.prompt_proj = nn.Linear(prompt_size, hidden_size)
         self.null_prompt_D = nn.Parameter(torch.empty(hidden_size))
@@ -64,6 +72,10 @@ class FlowTransformer(Checkpointed, Initialised):
         self.pooled_proj = nn.Linear(hidden_size, hidden_size)
         self.final_modulation = Modulation(hidden_size, 2)
         self.velocity_proj = nn.Linear(hidden_size, values)
+        last = config.num_layers - 1
+        self.blocks = nn.ModuleList(
+            block(hidden_size, config.num_heads, config.moe, last=index == last) for index in range(config.num_layers)
+        )
 
     def init_own(self, generator: torch.Generator) -> None:
         """The first prediction is zero."""

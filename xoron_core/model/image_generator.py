@@ -5,7 +5,7 @@ states.
 """
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from xoron_core.contract.config.model import ImageGeneratorConfig
 from xoron_core.model.flow_transformer import FlowPrediction, FlowTransformer
@@ -17,12 +17,7 @@ class ImageGenerator(FlowTransformer):
     """MoE-DiT over the patches of a picture."""
 
     def __init__(self, config: ImageGeneratorConfig, prompt_size: int, latent_channels: int = 4) -> None:
-        super().__init__(config.hidden_size, config.patch_size, prompt_size, latent_channels)
-        self.head_width = config.hidden_size // config.num_heads
-        self.blocks = nn.ModuleList(
-            DualStreamBlock(config.hidden_size, config.num_heads, config.moe, last=index == config.num_layers - 1)
-            for index in range(config.num_layers)
-        )
+        super().__init__(config, DualStreamBlock, prompt_size, latent_channels)
 
     def predict(
         self,

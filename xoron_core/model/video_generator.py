@@ -5,7 +5,7 @@ L prompt tokens, D width, G width of the prompt's states.
 """
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from xoron_core.contract.config.video_generator import VideoGeneratorConfig
 from xoron_core.model.flow_transformer import FlowPrediction, FlowTransformer
@@ -16,12 +16,7 @@ class VideoGenerator(FlowTransformer):
     """Factorised space-time MoE-DiT over patches of 1×P×P. What it says of a frame depends on no later one."""
 
     def __init__(self, config: VideoGeneratorConfig, prompt_size: int, latent_channels: int = 4) -> None:
-        super().__init__(config.hidden_size, config.patch_size, prompt_size, latent_channels)
-        self.head_width = config.hidden_size // config.num_heads
-        self.blocks = nn.ModuleList(
-            SpaceTimeBlock(config.hidden_size, config.num_heads, config.moe, last=index == config.num_layers - 1)
-            for index in range(config.num_layers)
-        )
+        super().__init__(config, SpaceTimeBlock, prompt_size, latent_channels)
 
     def predict(
         self,
