@@ -29,7 +29,7 @@ def tokens(count: int = 8, seed: int = 1) -> Tensor:
 @pytest.mark.parametrize(("kind", "count"), [("perceiver", 5), ("mlp", 16), ("spatial", 4)])
 def test_the_number_of_embeddings_is_known_before(kind: Kind, count: int) -> None:
     projector = make_projector(kind)
-    assert projector.num_outputs(16) == count
+    assert ProjectorConfig(kind=kind, num_latents=5).num_outputs(16, (2, 4)) == count
     assert projector(tokens(16)).shape == (3, count, 32)
 
 
@@ -66,7 +66,7 @@ def test_spatial_merges_neighbours() -> None:
 
 def test_tokens_that_fill_no_grid_are_refused() -> None:
     with pytest.raises(ValueError, match="9 tokens fill no whole number of 2 × 4 grids"):
-        make_projector("spatial").num_outputs(9)
+        ProjectorConfig(kind="spatial").num_outputs(9, (2, 4))
 
 
 def test_latents_of_a_perceiver_differ() -> None:

@@ -60,21 +60,20 @@ def silent(module: nn.Module) -> list[str]:
 
 def test_patches_are_what_siglip_makes_of_the_picture() -> None:
     encoder = make_encoder().eval()
-    patches = encoder.patches(pictures())
-    assert encoder.grid == (3, 3)
+    patches = encoder(pictures())
+    assert encoder.config.grid == (3, 3)
     assert patches.shape == (2, 9, 32)
     torch.testing.assert_close(patches, encoder.vision_model(pictures()).last_hidden_state)
-    torch.testing.assert_close(patches, encoder(pictures()))
 
 
 def test_pixels_are_centred_as_configured() -> None:
     plain, centred = make_encoder().eval(), make_encoder(pixel_mean=0.725, pixel_std=0.3).eval()
-    torch.testing.assert_close(centred.patches(pictures()), plain.patches((pictures() - 0.45) / 0.6))
+    torch.testing.assert_close(centred(pictures()), plain((pictures() - 0.45) / 0.6))
 
 
 def test_pictures_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected \[B, 3, 26, 26\]"):
-        make_encoder().patches(pictures(32))
+        make_encoder()(pictures(32))
 
 
 @pytest.mark.parametrize("make", [lambda: VisionEncoder(vision_config()), new_compressor])
@@ -98,7 +97,7 @@ def test_every_parameter_gets_a_gradient(num_layers: int) -> None:
     compressor = make_compressor(num_layers)
     perturb(encoder)
     weights = torch.randn(2, 4, 32, generator=seeded(2))
-    (compressor(encoder.patches(pictures())) * weights).sum().backward()
+    (compressor(encoder(pictures())) * weights).sum().backward()
     assert silent(encoder) == []
     assert silent(compressor) == []
 
@@ -110,7 +109,7 @@ def test_recomputed_activations_give_the_same_gradients() -> None:
         for module in (encoder, compressor):
             module.zero_grad()
             module.gradient_checkpointing_enable(enabled)
-        compressor(encoder.patches(pictures()))[0].square().sum().backward()
+        compressor(encoder(pictures()))[0].square().sum().backward()
         gradients.append([p.grad for module in (encoder, compressor) for p in module.parameters()])
     for plain, recomputed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, recomputed)
@@ -176,7 +175,7 @@ def test_pretrained_weights_come_from_a_folder(tmp_path: Path) -> None:
     encoder = make_encoder(pretrained=str(tmp_path)).eval()
     load_vision_weights(encoder)
     expected = SiglipVisionModel.from_pretrained(tmp_path).eval()(pictures()).last_hidden_state
-    torch.testing.assert_close(encoder.patches(pictures()), expected)
+    torch.testing.assert_close(encoder(pictures()), expected)
 
 
 def test_the_vision_half_of_a_whole_siglip_will_do(tmp_path: Path) -> None:
@@ -190,7 +189,7 @@ def test_the_vision_half_of_a_whole_siglip_will_do(tmp_path: Path) -> None:
     whole.save_pretrained(tmp_path)
     encoder = make_encoder(pretrained=str(tmp_path)).eval()
     load_vision_weights(encoder)
-    torch.testing.assert_close(encoder.patches(pictures()), whole.vision_model(pictures()).last_hidden_state)
+    torch.testing.assert_close(encoder(pictures()), whole.vision_model(pictures()).last_hidden_state)
 
 
 def test_weights_of_other_sizes_are_refused_by_field(tmp_path: Path) -> None:

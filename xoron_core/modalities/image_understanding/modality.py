@@ -57,7 +57,7 @@ class ImageUnderstanding(MediaQuestions):
 
     def encode_media(self, model: XoronMultimodalModel, tensors: Mapping[str, Tensor]) -> MediaTokens:
         """Embeddings [B, M, D] of the pictures, as many of each."""
-        patches_BNW = model.vision_encoder.patches(tensors["images"])
+        patches_BNW = model.vision_encoder(tensors["images"])
         tokens_BMD = model.image_projector(model.image_compressor(patches_BNW))
         return MediaTokens(tokens_BMD, torch.ones(tokens_BMD.shape[:2], dtype=torch.bool, device=tokens_BMD.device))
 

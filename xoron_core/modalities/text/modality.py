@@ -17,9 +17,8 @@ from xoron_core.data.records import Record, SampleOrigin
 from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.modalities.base import Artifact, Batch, LossTerms, Modality
 from xoron_core.modalities.text.weighting import GROUP_TERMS, TokenWeighting
+from xoron_core.model.cross_entropy import IGNORED
 from xoron_core.model.xoron import XoronMultimodalModel
-
-IGNORED = -100
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class VideoUnderstanding(MediaQuestions):
     def encode_media(self, model: XoronMultimodalModel, tensors: Mapping[str, Tensor]) -> MediaTokens:
         """Embeddings [B, M, D] of the clips, as many of each."""
         videos_BT3SS = tensors["videos"]
-        patches_FNW = model.vision_encoder.patches(videos_BT3SS.flatten(0, 1))
+        patches_FNW = model.vision_encoder(videos_BT3SS.flatten(0, 1))
         tokens_BPW, aux_loss = model.video_encoder(patches_FNW, videos_BT3SS.shape[1])
         tokens_BMD = model.video_projector(tokens_BPW)
         mask_BM = torch.ones(tokens_BMD.shape[:2], dtype=torch.bool, device=tokens_BMD.device)

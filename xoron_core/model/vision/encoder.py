@@ -6,7 +6,7 @@ Shapes: B pictures, H × W pixels in [-1, 1], N patches, D width.
 import torch
 from torch import Tensor
 
-from xoron_core.contract.config.vision import Grid, VisionEncoderConfig
+from xoron_core.contract.config.vision import VisionEncoderConfig
 from xoron_core.model.initialise import Initialised
 from xoron_core.model.layers.checkpointing import Checkpointed
 
@@ -33,11 +33,6 @@ class VisionEncoder(Checkpointed, Initialised):
             )
         )
 
-    @property
-    def grid(self) -> Grid:
-        """Rows and columns of the patches, which come in row order."""
-        return self.config.grid
-
     def init_own(self, generator: torch.Generator) -> None:
         """Number the patches, and scale what writes into the residual stream by 1/√(2 · layers)."""
         position_ids = self.vision_model.embeddings.position_ids
@@ -48,11 +43,7 @@ class VisionEncoder(Checkpointed, Initialised):
                 parameter.mul_(factor)
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
-        """See `patches`."""
-        return self.patches(images_B3HW)
-
-    def patches(self, images_B3HW: Tensor) -> Tensor:
-        """Normalised states of the patches, [B, N, D], of pictures in [-1, 1].
+        """Normalised states of the patches, [B, N, D], in row order, of pictures in [-1, 1].
 
         Raises: ValueError for pictures of another size than the configuration's.
         """

@@ -84,8 +84,6 @@ class Projector(nn.Module):
         self, config: ProjectorConfig, input_size: int, output_size: int, grid: Grid, output_scale: float
     ) -> None:
         super().__init__()
-        self.config = config
-        self.grid = grid
         self.output_scale = output_scale
         self.network: PerceiverResampler | TokenMlp | SpatialMerge
         match config.kind:
@@ -96,13 +94,6 @@ class Projector(nn.Module):
             case "spatial":
                 self.network = SpatialMerge(input_size, output_size, grid)
         self.norm = RMSNorm(output_size, eps=EPS)
-
-    def num_outputs(self, num_inputs: int) -> int:
-        """Embeddings made of that many tokens: as many placeholders stand for them.
-
-        Raises: ValueError when they fill no whole number of grids, and `spatial` is to merge them.
-        """
-        return self.config.num_outputs(num_inputs, self.grid)
 
     def forward(self, x_BNE: Tensor) -> Tensor:
         """[B, N, E] → [B, M, D]."""
