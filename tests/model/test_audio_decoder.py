@@ -202,6 +202,8 @@ def test_the_call_of_the_reference() -> None:
     assert alignment.shape == (1, 6, 23)
     free_mel, free_durations, _ = decoder(text, audio_features=features, use_mas=False)
     assert free_mel.shape[1] == free_durations.sum()
+    with pytest.raises(ValueError, match="5 frames for 6 tokens"):
+        decoder(text, audio_features=features[:, :20])
 
 
 def test_prosody_of_tokens_is_the_mean_over_their_frames() -> None:

@@ -98,11 +98,16 @@ class AudioDecoder(Initialised):
 
         `audio_features` [B, T, A] come from the audio encoder, at its rate. Without them, or without `use_mas`,
         durations are predicted.
+
+        Raises: ValueError for a recording with fewer frames of a spectrogram than its text has tokens.
         """
         recording = None
         if use_mas and audio_features is not None:
             everywhere_BT = torch.ones(audio_features.shape[:2], dtype=torch.bool, device=audio_features.device)
             recording = Recording(*AudioFeatures(audio_features, everywhere_BT).averaged(self.features_per_frame))
+            frames, tokens = recording.mask_BF.shape[1], text_embeds.shape[1]
+            if frames < tokens:
+                raise ValueError(f"{frames} frames for {tokens} tokens, each of which has one at least; cut the text")
         output = self.predict(text_embeds, speaker_BS=speaker_embedding, recording=recording)
         return output.mel_BFM, output.durations_BN, output.alignment()
 
