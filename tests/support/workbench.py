@@ -26,10 +26,10 @@ class Workbench:
     modality: Modality[Any, Any]
     model: XoronMultimodalModel
 
-    def rows(self, count: int, seed: int = 0) -> list[Sample]:
-        """The first training rows of the modality's first source."""
+    def rows(self, count: int, seed: int = 0, split: str | None = None) -> list[Sample]:
+        """The first training rows of the modality's first source, or those of another split."""
         source = self.config.data.sources[self.config.sources_of(self.modality.name)[0]]
-        reader = JsonlSource(source.name, split_file(source, source.split))
+        reader = JsonlSource(source.name, split_file(source, split or source.split))
         origins = [SampleOrigin(source.name, at, derive_seed(seed, at)) for at in range(count)]
         samples = [self.modality.prepare(reader.read(origin.index), origin) for origin in origins]
         reader.close()

@@ -4,9 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
+from support.workbench import make_workbench
+
+from xoron_core.contract.run_directory import RunDirectory
+from xoron_core.modalities.tts.modality import Tts
+from xoron_core.model.speech.mel import compute_mel_spectrogram
+from xoron_core.training.checkpoint import read_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -28,3 +36,23 @@ def test_the_demo_learns_every_modality(tmp_path: Path) -> None:
     assert last["eval/tts/mel_loss"] < 0.8 * blind["tts"]
     early = found["held_out"]["750"]
     assert all(last[f"eval/{name}/loss"] < early[f"eval/{name}/loss"] for name in found["step_ms"])
+    alignments_are_monotonic(RunDirectory(Path(found["run"])))
+
+
+def alignments_are_monotonic(run: RunDirectory) -> None:
+    """What the trained model aligns of held-out recordings begins at the first token, goes on one at a time, and ends
+    at the last."""
+    bench = make_workbench("tts")
+    assert isinstance(bench.modality, Tts)
+    weights = dict(read_checkpoint(run.checkpoint_dir(1500)).tensors["model"])
+    own = bench.model.state_dict()
+    bench.model.load_state_dict({name: weights[name] for name in own})
+    batch = bench.modality.collate(bench.rows(35, split="heldout"))
+    with torch.inference_mode():
+        output = bench.modality._speak(bench.model, batch.tensors, compute_mel_spectrogram(batch.tensors["waveforms"]))
+    for path_F, is_frame_F, is_token_N in zip(
+        output.path_BF, output.frame_mask_BF, batch.tensors["token_mask"], strict=True
+    ):
+        path = path_F[is_frame_F].tolist()
+        assert (path[0], path[-1]) == (0, int(is_token_N.sum()) - 1)
+        assert {later - earlier for earlier, later in pairwise(path)} == {0, 1}
