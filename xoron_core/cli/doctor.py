@@ -17,7 +17,9 @@ from xoron_core.cli.options import DEFAULT_HOME, Home, Json
 
 _MIN_PYTHON = (3, 11)
 _MIN_FREE_GIB = 1.0
-_TRAIN_PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "pillow", "numpy")
+_TRAIN_PACKAGES = (
+    "torch", "torchaudio", "transformers", "tokenizers", "safetensors", "pillow", "numpy", "av", "soundfile", "jiwer",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
