@@ -44,6 +44,13 @@ def test_a_closed_gate_changes_nothing_and_an_open_one_lets_text_see_media() -> 
     assert (seen - other).abs().max() > 1e-3
 
 
+def test_gates_start_where_they_are_told() -> None:
+    config = xoron_config()
+    fusion = Fusion(config.fusion.model_copy(update={"initial_gate": 0.2}), config.language)
+    init_module(fusion, seeded())
+    assert [float(layer.gate) for layer in fusion.layers] == pytest.approx([0.2, 0.2])
+
+
 def test_padding_among_media_is_not_seen() -> None:
     llm, ids, fusion = make_llm(), random_ids(1, 6), make_fusion()
     media_BMD = torch.randn(1, 4, 32, generator=seeded())
