@@ -48,7 +48,7 @@ def test_gates_start_where_they_are_told() -> None:
     config = xoron_config()
     fusion = Fusion(config.fusion.model_copy(update={"initial_gate": 0.2}), config.language)
     init_module(fusion, seeded())
-    assert [float(layer.gate) for layer in fusion.layers] == pytest.approx([0.2, 0.2])
+    assert [layer.gate.item() for layer in fusion.layers] == pytest.approx([0.2, 0.2])
 
 
 def test_padding_among_media_is_not_seen() -> None:
