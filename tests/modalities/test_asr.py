@@ -87,6 +87,7 @@ def test_a_row_becomes_sound_placeholders_and_a_transcript() -> None:
         ("...", 1.0, "no word"),
         ("Hello", 4.0, "4.00 s long, at most 3.5 s"),
         ("Hello to all of you", 0.2, "0.20 s of sound are too short for 19 bytes"),
+        ("Hello <|eos|> there", 1.0, r"contains <\|eos\|>, which ends a text"),
         ("a b c d e f g h i j k l m n o p q r s t u v w x y z", 3.0, "more than modalities.asr.max_answer_tokens 24"),
     ],
 )

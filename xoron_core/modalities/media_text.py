@@ -17,7 +17,7 @@ from torch import Tensor
 from xoron_core.contract.config.moe import MoeConfig
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.modalities.media_text import MediaTextConfig
-from xoron_core.contract.special_tokens import PLACEHOLDER, opening
+from xoron_core.contract.special_tokens import EOS, PLACEHOLDER, opening
 from xoron_core.data.records import Record, SampleOrigin
 from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.modalities.base import Artifact, Batch, LossTerms, Modality
@@ -54,11 +54,13 @@ class MediaTextSample(Generic[Media]):
 def text_beside_media(record: Record, key: str) -> str:
     """A field that is read beside media.
 
-    Raises: DataError when it is no text, or holds a placeholder: an embedding would be put there.
+    Raises: DataError when it is no text, or holds a placeholder, where an embedding would be put, or an end, where it
+    would be cut off.
     """
     text = record.text(key)
-    if opening(PLACEHOLDER) in text:
-        raise record.error(f"field {key!r} contains {opening(PLACEHOLDER)}, which stands for media; take it out")
+    for token, meaning in ((opening(PLACEHOLDER), "stands for media"), (EOS, "ends a text")):
+        if token in text:
+            raise record.error(f"field {key!r} contains {token}, which {meaning}; take it out")
     return text
 
 
