@@ -11,10 +11,7 @@ from xoron_core.contract.config.section import models_in
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = ROOT / "xoron_core" / "contract"
-DECLARATIONS = (
-    *(path for path in (CONTRACT / "config").glob("*.py") if path.name != "run.py"),
-    CONTRACT / "modalities",
-)
+DECLARATIONS = (CONTRACT / "config", CONTRACT / "modalities")
 
 
 def fields(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, str]]:

@@ -7,8 +7,8 @@ import torch
 from pydantic import ValidationError
 from support.small_models import make_xoron, perturb, seeded, xoron_config
 
+from xoron_core.contract.config.generators import VideoGeneratorConfig
 from xoron_core.contract.config.moe import MoeConfig
-from xoron_core.contract.config.video_generator import VideoGeneratorConfig
 from xoron_core.model.flow import frame_times, guided_velocity, hold_first_frame, interpolate, sample_flow
 from xoron_core.model.flow_transformer import FlowTransformer
 from xoron_core.model.image_generator import ImageGenerator

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xoron_core.contract.config.model import FusionConfig, ImageGeneratorConfig, LanguageModelConfig, XoronConfig
+from xoron_core.contract.config.generators import ImageGeneratorConfig
+from xoron_core.contract.config.model import FusionConfig, LanguageModelConfig, XoronConfig
 from xoron_core.contract.config.moe import MoeConfig
 from xoron_core.model.autoencoder import AutoencoderConfig
 from xoron_core.model.initialise import init_module

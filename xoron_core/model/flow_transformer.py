@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xoron_core.contract.config.model import ImageGeneratorConfig
-from xoron_core.contract.config.video_generator import VideoGeneratorConfig
+from xoron_core.contract.config.generators import GeneratorConfig
 from xoron_core.model.initialise import Initialised, draw_normal
 from xoron_core.model.layers.checkpointing import Checkpointed
 from xoron_core.model.layers.dit import DualStreamBlock, Modulation, TimeEmbedding
@@ -54,7 +53,7 @@ class FlowTransformer(Checkpointed, Initialised):
 
     def __init__(
         self,
-        config: ImageGeneratorConfig | VideoGeneratorConfig,
+        config: GeneratorConfig,
         block: type[DualStreamBlock | SpaceTimeBlock],
         prompt_size: int,
         latent_channels: int,

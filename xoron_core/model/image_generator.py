@@ -7,7 +7,7 @@ states.
 import torch.nn.functional as F
 from torch import Tensor
 
-from xoron_core.contract.config.model import ImageGeneratorConfig
+from xoron_core.contract.config.generators import ImageGeneratorConfig
 from xoron_core.model.flow_transformer import FlowPrediction, FlowTransformer
 from xoron_core.model.layers.dit import DualStreamBlock
 from xoron_core.model.layers.rope import grid_rotary

@@ -7,7 +7,7 @@ L prompt tokens, D width, G width of the prompt's states.
 import torch.nn.functional as F
 from torch import Tensor
 
-from xoron_core.contract.config.video_generator import VideoGeneratorConfig
+from xoron_core.contract.config.generators import VideoGeneratorConfig
 from xoron_core.model.flow_transformer import FlowPrediction, FlowTransformer
 from xoron_core.model.layers.space_time import SpaceTimeBlock, space_time_rotary
 

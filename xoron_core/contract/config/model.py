@@ -6,10 +6,10 @@ from pydantic import Field, model_validator
 
 from xoron_core.contract.config.audio_decoder import AudioDecoderConfig, SpeakerEncoderConfig
 from xoron_core.contract.config.audio_encoder import AudioEncoderConfig
+from xoron_core.contract.config.generators import ImageGeneratorConfig, VideoGeneratorConfig
 from xoron_core.contract.config.moe import MoeConfig
 from xoron_core.contract.config.section import Section
 from xoron_core.contract.config.video_encoder import VideoEncoderConfig
-from xoron_core.contract.config.video_generator import VideoGeneratorConfig
 from xoron_core.contract.config.vision import ImageCompressorConfig, ProjectorConfig, VisionEncoderConfig
 from xoron_core.contract.config.waveform_decoder import WaveformDecoderConfig
 
@@ -72,30 +72,6 @@ class LanguageModelConfig(Section):
         if self.attention == "gqa" and self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}; change one of them"
-            )
-        return self
-
-
-class ImageGeneratorConfig(Section):
-    """The diffusion transformer that makes images in the latent space of the autoencoder."""
-
-    hidden_size: int = Field(768, ge=8)
-    """Width of the residual stream."""
-    num_layers: int = Field(8, ge=1)
-    """Blocks: dual-stream self-attention, cross-attention to the prompt, experts."""
-    num_heads: int = Field(12, ge=1)
-    """Attention heads."""
-    patch_size: int = Field(2, ge=1)
-    """Side of a latent patch that becomes one token."""
-    moe: MoeConfig = MoeConfig(num_experts=4, top_k=2, num_shared_experts=1, expert_size=1536)
-    """Experts of every block."""
-
-    @model_validator(mode="after")
-    def _heads_fit(self) -> "ImageGeneratorConfig":
-        if self.hidden_size % (4 * self.num_heads):
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of 4 × num_heads {self.num_heads} "
-                "(two rotary axes share a head); change one of them"
             )
         return self
 
