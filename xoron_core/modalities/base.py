@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from xoron_core.contract.config.run import RunConfig
-from xoron_core.contract.modalities import modality_infos
 from xoron_core.contract.modalities.base import ModalityConfig
 from xoron_core.data.records import BadSample, MicroBatch, Record, Sample, SampleOrigin
 from xoron_core.data.tokenizer import Tokenizer
@@ -78,11 +77,6 @@ class Modality(ABC, Generic[S, P]):
     def config(self) -> ModalityConfig:
         """Its own section of the configuration."""
         return self.run_config.modalities.get(self.name)
-
-    @property
-    def label(self) -> str:
-        """How people call it."""
-        return modality_infos()[self.name].label
 
     @property
     def rows_per_batch(self) -> int:

@@ -1,5 +1,6 @@
 """From a configuration to a trainer."""
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -26,6 +27,9 @@ from xoron_core.training.optimizer import build_optimizer
 from xoron_core.training.schedule import build_scheduler
 from xoron_core.training.trainer import XoronTrainer
 from xoron_core.training.vision_weights import load_vision_weights
+
+
+log = logging.getLogger(__name__)
 
 
 def pick_device(config: RunConfig) -> torch.device:
@@ -122,6 +126,8 @@ def build_trainer(
     evaluation = EvaluationSet(sources_with_modality(config, modalities), modalities, config.evaluation)
     on_phase("model")
     model = build_model(config, modalities, tokenizer, device, is_resumed=resume_from is not None)
+    parts = model.num_parameters()
+    log.info("%s parameters on %s: %s", f"{sum(parts.values()):,}", device, parts)
     optimizer = build_optimizer(model, config.training)
     scheduler = build_scheduler(optimizer, total_steps(config, dataset), config.training)
     if resume_from is not None:
