@@ -28,7 +28,6 @@ from xoron_core.training.schedule import build_scheduler
 from xoron_core.training.trainer import XoronTrainer
 from xoron_core.training.vision_weights import load_vision_weights
 
-
 log = logging.getLogger(__name__)
 
 
