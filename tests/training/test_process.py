@@ -164,7 +164,8 @@ def test_a_held_out_row_that_cannot_be_read_is_told_and_left_out(corpus: Path, t
 
 
 def test_a_loss_scale_that_is_too_large_is_lowered_and_is_no_trouble(corpus: Path) -> None:
-    config = tiny_config(corpus, max_steps=8, max_nonfinite=0)
+    steep = {"modalities": {name: {"loss_weight": 8.0} for name in ("text", "image_generation")}}
+    config = tiny_config(corpus, steep, max_steps=12, max_nonfinite=0)
     with ExitStack() as resources:
         trainer = build_trainer(config, [], Control(), None, lambda phase: None, resources)
         before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
