@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.full_disks import Ballast
+from support.mounts import need_mounts, small_disk
 
 from xoron_core.contract.errors import EventsLockedError
 from xoron_core.contract.events import LogEvent, MetricsEvent, StampedEvent
-from xoron_core.contract.segments import LIVE_NAME, compress, parse_record, rotated_segments
+from xoron_core.contract.segments import LIVE_NAME, compress, parse_record, rotated_name, rotated_segments
 from xoron_core.contract.tailer import Cursor, EventTailer
 from xoron_core.contract.writer import EventWriter
 
@@ -315,32 +317,41 @@ def test_a_full_disk_leaves_the_file_whole_and_loses_nothing(tmp_path: Path, lim
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 256 KiB, where this process may mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if made.returncode != 0:
-        pytest.skip("mounting takes root; the limit on file size above is tested in its place")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    need_mounts(request)
+    with small_disk(tmp_path / "disk", "256k") as folder:
+        yield folder
 
 
-def test_a_disk_without_room_for_a_rotation_goes_on_later(small_disk: Path) -> None:
-    ballast = small_disk / "ballast"
-    with EventWriter(small_disk, 1, rotate_bytes=50_000) as writer:
+def test_a_disk_without_room_for_a_rotation_goes_on_later(disk: Path) -> None:
+    ballast = disk / "ballast"
+    with EventWriter(disk, 1, rotate_bytes=50_000) as writer:
         ballast.write_bytes(b"\0" * 120_000)
         while not writer.is_stalled:
             writer.append(note(random.Random(writer.last_seq).randbytes(400).hex()))
         writer.append(note("held"))
-        assert seqs(read_all(small_disk)) == list(range(1, len(read_all(small_disk)) + 1))
+        assert seqs(read_all(disk)) == list(range(1, len(read_all(disk)) + 1))
         ballast.unlink()
         assert writer.flush()
         writer.append(note("after"))
         last = writer.last_seq
-    assert seqs(read_all(small_disk)) == list(range(1, last + 1))
+    assert seqs(read_all(disk)) == list(range(1, last + 1))
+
+
+def test_a_disk_without_room_to_compress_is_written_on(disk: Path) -> None:
+    with EventWriter(disk, 1) as writer:
+        while writer.last_seq < 150:
+            writer.append(note(random.Random(writer.last_seq).randbytes(400).hex()))
+    (disk / LIVE_NAME).rename(disk / rotated_name(1))  # a rotation that was cut short
+    ballast = Ballast(disk)
+    ballast.leave(12_000)
+    with EventWriter(disk, 2) as writer:
+        assert writer.append(note("there is room for this")) == 151
+        assert not writer.is_stalled
+    ballast.drop()
+    with EventWriter(disk, 3):
+        assert [segment.path.suffix for segment in rotated_segments(disk)] == [".zst"]
+    assert seqs(read_all(disk)) == list(range(1, 152))
 
 
 def test_kinds_of_a_later_version_are_kept(tmp_path: Path) -> None:

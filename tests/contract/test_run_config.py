@@ -183,3 +183,28 @@ def test_a_weight_of_null_follows_the_sources() -> None:
     picture = {"name": "pictures", "category": "image_generation", "path": "p"}
     mixed = resolve("demo", {"data": {"sources": [text, picture]}, "modalities": {"text": {"weight": 0.5}}})
     assert mixed.modality_weights() == {"text": 0.5, "image_generation": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("resources", "host_has_gpus", "gpus", "processes"),
+    [
+        ({}, False, 0, 1),
+        ({}, True, 1, 1),
+        ({"device": "cpu"}, True, 0, 1),
+        ({"device": "cpu", "processes": 2}, True, 0, 2),
+        ({"processes": 2}, False, 0, 2),
+        ({"processes": 2}, True, 2, 2),
+        ({"gpus": 2}, True, 2, 2),
+        ({"gpus": 4, "processes": 4}, False, 4, 4),
+        ({"device": "cuda"}, False, 1, 1),
+    ],
+)
+def test_what_a_run_is_given(resources: dict[str, Any], host_has_gpus: bool, gpus: int, processes: int) -> None:
+    asked = resolve("demo", {"resources": resources}).resources
+    assert (asked.num_gpus(host_has_gpus=host_has_gpus), asked.num_processes) == (gpus, processes)
+
+
+@pytest.mark.parametrize("resources", [{"device": "cpu", "gpus": 1}, {"gpus": 2, "processes": 3}])
+def test_resources_that_contradict_each_other(resources: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"resources\.gpus"):
+        resolve("demo", {"resources": resources})

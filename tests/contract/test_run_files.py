@@ -12,6 +12,7 @@ import pytest
 from support.runs import begin_attempt, make_run, wait_for
 
 from xoron_core.contract import clock
+from xoron_core.contract.beat import Beat, BeatWriter, read_beat
 from xoron_core.contract.commands import CommandBox, CommandKind
 from xoron_core.contract.errors import CommandError, ConfigError, RunDirectoryError
 from xoron_core.contract.files import write_atomic, write_new
@@ -239,3 +240,24 @@ def test_times_are_utc_with_milliseconds() -> None:
     assert len(text) == len("2026-01-31T12:00:00.000Z")
     assert clock.format_time(clock.parse_time(text)) == text
     assert clock.format_time(clock.parse_time("2026-01-31T13:00:00.5+01:00")) == "2026-01-31T12:00:00.500Z"
+
+
+def test_a_request_to_end_reaches_the_attempts_that_follow_by_themselves(tmp_path: Path) -> None:
+    box = CommandBox(tmp_path)
+    stop, sample = box.post(CommandKind.STOP, attempt=2), box.post(CommandKind.SAMPLE, attempt=2)
+    assert stop.is_for(2, first=2)
+    assert stop.is_for(3, first=2), "the attempt crashed meanwhile and another followed"
+    assert not stop.is_for(3, first=3), "a person resumed the run after that"
+    assert not stop.is_for(1, first=1)
+    assert sample.is_for(2, first=2)
+    assert not sample.is_for(3, first=2)
+
+
+def test_the_beat_tells_count_and_step(tmp_path: Path) -> None:
+    path = tmp_path / "beat"
+    assert read_beat(path) == Beat(0, 0)
+    writer = BeatWriter(path)
+    for step in (1, 1, 2):
+        writer.beat(step)
+    assert read_beat(path) == Beat(3, 2)
+    writer.close()

@@ -1,6 +1,18 @@
 // Generated from tests/contract/golden by `npm run types`; do not edit.
 
 /**
+ * Why an attempt did not come to the end that was wanted.
+ */
+export type Failure =
+  | "crash"
+  | "out_of_memory"
+  | "non_finite"
+  | "damaged_checkpoint"
+  | "hang"
+  | "gpu_lost"
+  | "refused"
+  | "interrupted";
+/**
  * Where a run stands; the value is what the field `state` holds everywhere.
  */
 export type RunState =
@@ -53,6 +65,10 @@ export interface CreateRun {
    */
   preset?: string | null;
   /**
+   * Runs of a higher one are started first.
+   */
+  priority?: number;
+  /**
    * @maxItems 20
    */
   tags?: string[];
@@ -85,6 +101,23 @@ export interface EventsFrame {
   }[];
   run: string;
   type: "events";
+}
+/**
+ * A GPU that runs may lease.
+ */
+export interface Gpu {
+  /**
+   * By whomever: a run of this home, or of another on this machine.
+   */
+  is_leased: boolean;
+  memory_total: number;
+  memory_used: number;
+  name: string;
+  /**
+   * The run that has leased it.
+   */
+  run: string | null;
+  uuid: string;
 }
 /**
  * WebSocket: every 15 seconds.
@@ -183,49 +216,6 @@ export interface Problem {
   type?: string;
 }
 /**
- * WebSocket: a run was deleted.
- */
-export interface RemovedFrame {
-  run: string;
-  type: "removed";
-}
-/**
- * WebSocket: the client was too slow; fetch what is missing and go on after `after`.
- */
-export interface ResetFrame {
-  after: number;
-  run: string;
-  type: "reset";
-}
-/**
- * `POST /runs/{id}/resume`.
- */
-export interface ResumeRun {
-  /**
-   * E.g. `checkpoints/step-00000300`; null: the newest.
-   */
-  checkpoint?: string | null;
-  /**
-   * Laid over the configuration that it ran with.
-   */
-  config?: {
-    [k: string]: unknown;
-  };
-  /**
-   * 409 when the run is at another attempt by now.
-   */
-  expected_attempt?: number | null;
-}
-/**
- * What a live run is doing.
- */
-export interface RunPhase {
-  deadline?: string | null;
-  detail?: string | null;
-  phase: string;
-  since: string;
-}
-/**
  * A run, as lists and pages show it.
  */
 export interface Run {
@@ -275,10 +265,103 @@ export interface Run {
   steps_per_s: number | null;
   tags: string[];
   tokens: number;
+  trouble: RunTrouble | null;
   /**
    * When it last said something.
    */
   updated_at: string;
+  /**
+   * Where it stands in the queue; null where it does not wait.
+   */
+  waiting: Waiting | null;
+}
+/**
+ * What a live run is doing.
+ */
+export interface RunPhase {
+  deadline?: string | null;
+  detail?: string | null;
+  phase: string;
+  since: string;
+}
+/**
+ * The newest trouble of a run since a person last started it.
+ */
+export interface RunTrouble {
+  action: string;
+  failure: Failure | null;
+  reason: string;
+  time: string;
+}
+/**
+ * Why a queued run does not run yet.
+ */
+export interface Waiting {
+  /**
+   * 1 is next.
+   */
+  position: number;
+  reason: string;
+}
+/**
+ * `GET /queue` and `PUT /queue`.
+ */
+export interface Queue {
+  gpus: Gpu[];
+  /**
+   * Runs that wait, the next one first.
+   */
+  items: Run[];
+  /**
+   * Runs that take a slot now.
+   */
+  live: string[];
+  max_runs: number;
+}
+/**
+ * `PUT /queue`.
+ */
+export interface QueueOrder {
+  /**
+   * Waiting runs that exchange their places, the first one first.
+   *
+   * @minItems 1
+   */
+  runs: string[];
+}
+/**
+ * WebSocket: a run was deleted.
+ */
+export interface RemovedFrame {
+  run: string;
+  type: "removed";
+}
+/**
+ * WebSocket: the client was too slow; fetch what is missing and go on after `after`.
+ */
+export interface ResetFrame {
+  after: number;
+  run: string;
+  type: "reset";
+}
+/**
+ * `POST /runs/{id}/resume`.
+ */
+export interface ResumeRun {
+  /**
+   * E.g. `checkpoints/step-00000300`; null: the newest.
+   */
+  checkpoint?: string | null;
+  /**
+   * Laid over the configuration that it ran with.
+   */
+  config?: {
+    [k: string]: unknown;
+  };
+  /**
+   * 409 when the run is at another attempt by now.
+   */
+  expected_attempt?: number | null;
 }
 /**
  * `POST /runs/{id}/pause`, `/cancel`, `/checkpoint`, `/sample`.
@@ -430,7 +513,7 @@ export interface SystemInfo {
   cpu_count: number;
   cpu_percent: number;
   disk_free: number;
-  gpus: string[];
+  gpus: Gpu[];
   home: string;
   hostname: string;
   live_runs: number;
@@ -560,10 +643,15 @@ export interface PhaseEvent {
     | "training"
     | "evaluating"
     | "sampling"
-    | "saving"
+    | "waiting"
+    | "requested"
     | "draining"
+    | "saving"
+    | "verified"
     | "closing"
-    | "exited";
+    | "exited"
+    | "memory_free"
+    | "backing_off";
 }
 /**
  * What an attempt took over from the checkpoint it began with, field by field.
@@ -620,6 +708,10 @@ export interface StateEvent {
  */
 export interface TroubleEvent {
   action: "none" | "skip" | "restart" | "rollback" | "pause" | "terminate" | "kill";
+  /**
+   * What went wrong with the attempt, where it ended by it.
+   */
+  failure?: Failure | null;
   kind: "trouble";
   reason: string;
 }

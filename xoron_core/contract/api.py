@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from xoron_core.contract.exit_codes import Failure
 from xoron_core.contract.modalities.base import ModalityInfo
 from xoron_core.contract.states import RunState
 
@@ -21,6 +22,7 @@ class CreateRun(ApiModel):
     preset: str | None = Field(default=None, description="Where to start from; `GET /presets` lists them.")
     config: dict[str, Any] = Field(default_factory=dict, description="Laid over the preset, key by key.")
     tags: list[str] = Field(default_factory=list, max_length=20)
+    priority: int = Field(default=0, description="Runs of a higher one are started first.")
 
 
 class PatchRun(ApiModel):
@@ -50,6 +52,28 @@ class ResumeRun(RunCommand):
     config: dict[str, Any] = Field(default_factory=dict, description="Laid over the configuration that it ran with.")
 
 
+class QueueOrder(ApiModel):
+    """`PUT /queue`."""
+
+    runs: list[str] = Field(min_length=1, description="Waiting runs that exchange their places, the first one first.")
+
+
+class Waiting(ApiModel):
+    """Why a queued run does not run yet."""
+
+    position: int = Field(description="1 is next.")
+    reason: str
+
+
+class RunTrouble(ApiModel):
+    """The newest trouble of a run since a person last started it."""
+
+    time: str
+    action: str
+    failure: Failure | None
+    reason: str
+
+
 class RunPhase(ApiModel):
     """What a live run is doing."""
 
@@ -71,6 +95,8 @@ class Run(ApiModel):
     state: RunState
     reason: str | None = Field(description="Why it is in this state, for a person to read.")
     phase: RunPhase | None
+    waiting: Waiting | None = Field(description="Where it stands in the queue; null where it does not wait.")
+    trouble: RunTrouble | None
     attempt: int
     created_at: str
     started_at: str | None = Field(description="When the first attempt began.")
@@ -95,6 +121,26 @@ class RunPage(ApiModel):
 
     items: list[Run]
     next_cursor: str | None
+
+
+class Gpu(ApiModel):
+    """A GPU that runs may lease."""
+
+    uuid: str
+    name: str
+    memory_total: int
+    memory_used: int
+    run: str | None = Field(description="The run that has leased it.")
+    is_leased: bool = Field(description="By whomever: a run of this home, or of another on this machine.")
+
+
+class Queue(ApiModel):
+    """`GET /queue` and `PUT /queue`."""
+
+    items: list[Run] = Field(description="Runs that wait, the next one first.")
+    live: list[str] = Field(description="Runs that take a slot now.")
+    max_runs: int
+    gpus: list[Gpu]
 
 
 class MetricSummary(ApiModel):
@@ -242,7 +288,7 @@ class SystemInfo(ApiModel):
     memory_total: int
     memory_used: int
     disk_free: int
-    gpus: list[str]
+    gpus: list[Gpu]
     torch_installed: bool
     max_runs: int
     live_runs: int

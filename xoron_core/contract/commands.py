@@ -35,9 +35,18 @@ class Command(BaseModel):
 
     id: int = Field(ge=1, description="Number of the command within the run.")
     time: str = Field(description="When it was written, RFC 3339 UTC.")
-    attempt: int = Field(ge=1, description="The attempt that it is meant for; any other ignores it.")
+    attempt: int = Field(
+        ge=1, description="The attempt that it is meant for. Others ignore it, but those that follow by themselves end."
+    )
     kind: CommandKind
     save: bool = Field(default=True, description="Whether to write a checkpoint before ending.")
+
+    def is_for(self, attempt: int, first: int) -> bool:
+        """Whether `attempt`, in the line of attempts that a person began with `first`, is to obey.
+
+        A request to end that was written while one attempt crashed ends the next one, too.
+        """
+        return self.attempt == attempt or (self.kind in ENDING and first <= self.attempt < attempt)
 
 
 class CommandBox:

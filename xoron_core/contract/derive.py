@@ -16,6 +16,7 @@ class LastState:
     reason: str | None = None
 
 
+_ASKABLE = {RunState.STARTING, RunState.RUNNING, RunState.RECOVERING}
 _ASKED = {"paused": RunState.PAUSING, "stopped": RunState.STOPPING, "cancelled": RunState.STOPPING}
 
 
@@ -38,10 +39,13 @@ def derive_state(record: RunRecord, last: LastState | None, *, has_begun: bool, 
 
 
 def _asked_or(state: RunState, record: RunRecord) -> RunState:
-    return _ASKED.get(record.wanted, state) if state in {RunState.STARTING, RunState.RUNNING} else state
+    if state is RunState.PAUSING and record.wanted in {"stopped", "cancelled"}:
+        return RunState.STOPPING
+    return _ASKED.get(record.wanted, state) if state in _ASKABLE else state
 
 
 def keeper_is_alive(run: RunDirectory, attempt: int) -> bool:
-    """Whether the keeper of that attempt of the run is at work."""
-    keeper = run.keeper()
-    return keeper is not None and keeper.attempt == attempt and keeper.keeper.is_alive()
+    """Whether a keeper that was given that attempt, or has gone on from it to a later one, is at work on this very
+    directory."""
+    keeper = run.own_keeper()
+    return keeper is not None and keeper.attempt >= attempt and keeper.keeper.is_alive()

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from xoron_core.contract.commands import CommandKind
+from xoron_core.contract.exit_codes import Failure
 from xoron_core.contract.states import RunState
 
 
@@ -53,11 +54,19 @@ PhaseName = Literal[
     "training",
     "evaluating",
     "sampling",
-    "saving",
+    "waiting",
+    "requested",
     "draining",
+    "saving",
+    "verified",
     "closing",
     "exited",
+    "memory_free",
+    "backing_off",
 ]
+"""`waiting`: for room on the disk. An end goes through `requested` (the trainer knows of it), `draining` (the step
+under way is finished or dropped), `saving`, `verified` (the checkpoint was read back), `closing`, `exited` (no process
+is left), `memory_free` (nor is anything on the GPUs). `backing_off`: before another attempt."""
 
 
 class PhaseEvent(Event):
@@ -130,6 +139,7 @@ class TroubleEvent(Event):
     kind: Literal["trouble"] = "trouble"
     action: Literal["none", "skip", "restart", "rollback", "pause", "terminate", "kill"]
     reason: str
+    failure: Failure | None = Field(None, description="What went wrong with the attempt, where it ended by it.")
 
 
 class BadSampleEvent(Event):

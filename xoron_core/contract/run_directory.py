@@ -13,6 +13,7 @@ from xoron_core.contract import CONTRACT_VERSION, clock
 from xoron_core.contract.commands import CommandBox
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.errors import RunDirectoryError
+from xoron_core.contract.exit_codes import Failure
 from xoron_core.contract.files import model_to_yaml, parse_yaml, to_json, write_atomic, write_new
 from xoron_core.contract.process import ProcessIdentity
 
@@ -39,6 +40,10 @@ class RunRecord(Record):
     created_at: str
     wanted: Literal["running", "paused", "stopped", "cancelled"] = "running"
     attempt: int = Field(default=1, ge=1, description="The newest attempt that was asked for.")
+    place: float = Field(default=0.0, description="In the queue, among runs of one priority; the smallest is next.")
+    resumed_by: Literal["person", "server"] = Field(
+        default="person", description="Who asked for the newest attempt; the server does when the run was interrupted."
+    )
     resume_from: str | None = Field(
         default=None,
         description="Checkpoint that attempt starts from, relative to the run directory; null: the newest.",
@@ -52,6 +57,9 @@ class AttemptRecord(Record):
     """`attempts/<4 digits>.yaml`: what one start of the trainer was given. Written once, by whoever starts it."""
 
     attempt: int = Field(ge=1)
+    cause: Literal["started", "resumed"] | Failure = Field(
+        default="resumed", description="Who or what made it: a person, or the failure of the attempt before."
+    )
     reason: str
     created_at: str
     checkpoint: str | None = Field(description="Relative to the run directory; null: from the beginning.")
@@ -66,6 +74,8 @@ class KeeperRecord(Record):
     keeper: ProcessIdentity
     trainer: ProcessIdentity | None = None
     started_at: str
+    inode: int | None = Field(default=None, description="Of the run's directory: a copy of it has another.")
+    gpus: list[str] = Field(default_factory=list, description="UUIDs of the GPUs that it has leased.")
 
 
 class AttemptExit(Record):
@@ -77,6 +87,22 @@ class AttemptExit(Record):
     state: str
     reason: str
     ended_at: str
+    failure: Failure | None = None
+    step: int = Field(default=0, description="The last step that was done.")
+
+
+class RankEnd(Record):
+    """`ends/<attempt>-<rank>.json`: the last words of one rank, which a launcher between it and the keeper would
+    swallow. Written by the rank."""
+
+    attempt: int
+    rank: int
+    code: int
+    reason: str | None = Field(description="The error in one line; null where there was none.")
+    step: int
+    time: str
+    bad_since_step: int | None = Field(default=None, description="First of the steps in a row that were not finite.")
+    bad_samples: list[str] = Field(default_factory=list, description="What those steps were trained on.")
 
 
 class ExitRecord(Record):
@@ -102,6 +128,8 @@ class RunDirectory:
         self.attempts = path / "attempts"
         self.checkpoints = path / "checkpoints"
         self.samples = path / "samples"
+        self.ends = path / "ends"
+        self.beat_file = path / "beat"
         self.commands = CommandBox(path / "commands")
 
     @classmethod
@@ -118,7 +146,7 @@ class RunDirectory:
             run.path.mkdir(parents=True)
         except FileExistsError as error:
             raise RunDirectoryError(f"there is a run {record.id!r} already") from error
-        for folder in (run.attempts, run.checkpoints, run.samples, run.commands.directory):
+        for folder in (run.attempts, run.checkpoints, run.samples, run.ends, run.commands.directory):
             folder.mkdir()
         write_new(run.config_file, model_to_yaml(config))
         run.write_record(record)
@@ -170,9 +198,39 @@ class RunDirectory:
         """`keeper.json`, or None before the first keeper."""
         return _read(self.keeper_file, KeeperRecord) if self.keeper_file.exists() else None
 
+    def own_keeper(self) -> KeeperRecord | None:
+        """`keeper.json`, unless it came here with a copy of the directory (a backup, say): the keeper that it names
+        knows nothing of this one."""
+        keeper = self.keeper()
+        return keeper if keeper is not None and keeper.inode in {None, self.path.stat().st_ino} else None
+
     def exits(self) -> ExitRecord:
         """`exit.json`; empty before the first attempt ended."""
         return _read(self.exit_file, ExitRecord) if self.exit_file.exists() else ExitRecord()
+
+    def write_rank_end(self, end: RankEnd) -> None:
+        """Write a rank's last words."""
+        self.ends.mkdir(exist_ok=True)
+        write_atomic(self.ends / f"{end.attempt:04d}-{end.rank:04d}.json", to_json(end))
+
+    def rank_ends(self, attempt: int) -> list[RankEnd]:
+        """The last words of an attempt's ranks, the earliest first; a rank that was killed has none.
+
+        Raises: RunDirectoryError when a file is malformed.
+        """
+        found = [_read(path, RankEnd) for path in sorted(self.ends.glob(f"{attempt:04d}-*.json"))]
+        return sorted(found, key=lambda end: end.time)
+
+    def line(self, attempt: int) -> list[AttemptRecord]:
+        """The attempts up to this one that followed from one another by themselves, the one that a person asked for
+        first.
+
+        Raises: RunDirectoryError when a file is missing or malformed.
+        """
+        line = [self.attempt(attempt)]
+        while isinstance(line[0].cause, Failure) and line[0].attempt > 1:
+            line.insert(0, self.attempt(line[0].attempt - 1))
+        return line
 
     def checkpoint_dir(self, step: int) -> Path:
         """Where the checkpoint of a step stands."""
@@ -210,6 +268,8 @@ def new_record(
     tags: list[str] | None = None,
     idempotency_key: str | None = None,
     parent: str | None = None,
+    priority: int = 0,
+    place: float = 0.0,
 ) -> RunRecord:
     """The record of a run that is about to be created."""
     return RunRecord(
@@ -219,6 +279,8 @@ def new_record(
         tags=tags or [],
         idempotency_key=idempotency_key,
         parent=parent,
+        priority=priority,
+        place=place,
         created_at=clock.now(),
     )
 

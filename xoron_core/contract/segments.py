@@ -52,13 +52,17 @@ def compress(path: Path) -> Path:
     """Put the compressed copy of `path` beside it, whole or not at all, then remove `path`."""
     target = path.with_name(path.name + ".zst")
     temporary = path.with_name("." + target.name)
-    with path.open("rb") as source, temporary.open("wb") as sink:
-        with zstd.open(sink, "wb", level=3) as packed:
-            while block := source.read(1 << 20):
-                packed.write(block)
-        sink.flush()
-        os.fsync(sink.fileno())
-    temporary.replace(target)
+    try:
+        with path.open("rb") as source, temporary.open("wb") as sink:
+            with zstd.open(sink, "wb", level=3) as packed:
+                while block := source.read(1 << 20):
+                    packed.write(block)
+            sink.flush()
+            os.fsync(sink.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # a full disk has no room for a half
+        raise
     fsync_directory(path.parent)  # a power cut must not find the copy empty and the original gone
     path.unlink()
     return target

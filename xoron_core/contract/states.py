@@ -25,13 +25,13 @@ class RunState(StrEnum):
 _S = RunState
 
 TRANSITIONS: dict[RunState, frozenset[RunState]] = {
-    _S.QUEUED: frozenset({_S.STARTING, _S.CANCELLED}),
-    _S.STARTING: frozenset({_S.RUNNING, _S.STOPPING, _S.FAILED, _S.INTERRUPTED}),
+    _S.QUEUED: frozenset({_S.STARTING, _S.PAUSED, _S.STOPPED, _S.CANCELLED}),
+    _S.STARTING: frozenset({_S.RUNNING, _S.PAUSING, _S.STOPPING, _S.RECOVERING, _S.FAILED, _S.INTERRUPTED}),
     _S.RUNNING: frozenset({_S.PAUSING, _S.STOPPING, _S.RECOVERING, _S.COMPLETED, _S.FAILED, _S.INTERRUPTED}),
-    _S.PAUSING: frozenset({_S.PAUSED, _S.FAILED, _S.INTERRUPTED}),
+    _S.PAUSING: frozenset({_S.PAUSED, _S.STOPPING, _S.FAILED, _S.INTERRUPTED}),
     _S.PAUSED: frozenset({_S.QUEUED, _S.STOPPED, _S.CANCELLED}),
     _S.STOPPING: frozenset({_S.STOPPED, _S.CANCELLED, _S.FAILED, _S.INTERRUPTED}),
-    _S.RECOVERING: frozenset({_S.STARTING, _S.STOPPING, _S.FAILED, _S.INTERRUPTED}),
+    _S.RECOVERING: frozenset({_S.STARTING, _S.PAUSING, _S.STOPPING, _S.FAILED, _S.INTERRUPTED}),
     _S.STOPPED: frozenset({_S.QUEUED}),
     _S.FAILED: frozenset({_S.QUEUED}),
     _S.INTERRUPTED: frozenset({_S.QUEUED}),

@@ -49,7 +49,7 @@ class EventWriter:
     def _open_live(self) -> None:
         for segment in rotated_segments(self.directory):
             if segment.path.suffix != ".zst":
-                compress(segment.path)  # a rotation that was cut short
+                _compress_if_possible(segment.path)  # a rotation that was cut short
         path = self.directory / LIVE_NAME
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         with path.open("rb") as file:
@@ -135,10 +135,7 @@ class EventWriter:
         self._fd = fd
         self._size = 0
         self._first_seq = None
-        try:
-            compress(rotated)
-        except OSError as error:  # the plain file serves as well; the next opening tries again
-            log.warning("cannot compress %s: %s", rotated.name, error)
+        _compress_if_possible(rotated)
 
     def sync(self) -> None:
         """Make everything written so far survive a power cut."""
@@ -157,6 +154,14 @@ class EventWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _compress_if_possible(rotated: Path) -> None:
+    """The plain file serves as well, and the next opening tries again."""
+    try:
+        compress(rotated)
+    except OSError as error:
+        log.warning("cannot compress %s: %s", rotated.name, error)
 
 
 def _lock(path: Path) -> int:

@@ -12,7 +12,7 @@ class TrainingConfig(Section):
     """Optimizer, schedule, precision, length, and what happens every how many steps."""
 
     batch_size: int = Field(1, ge=1)
-    """Samples (text: packed rows) in a micro-batch, where the modality does not set its own."""
+    """Samples (text: packed rows) in each process's micro-batch, where the modality does not set its own."""
     gradient_accumulation_steps: int = Field(16, ge=1)
     """Micro-batches in an optimizer step."""
     learning_rate: float = Field(1e-4, gt=0)
@@ -91,14 +91,30 @@ class CheckpointConfig(Section):
 
 
 class TroubleConfig(Section):
-    """What is waited for, and what is refused, when things go wrong."""
+    """What is done when things go wrong, and how often by itself. Counts are since a person last started or resumed the
+    run; the same failure at the same step with nothing changed is never tried a third time."""
 
     stop_grace_s: float = Field(60.0, gt=0)
     """Seconds from a stop request until SIGTERM."""
     term_grace_s: float = Field(15.0, gt=0)
     """Seconds from SIGTERM until SIGKILL."""
     min_free_disk_gib: float = Field(0.5, ge=0)
-    """Free space on the run's disk below which no run is started and no checkpoint is begun."""
+    """Free space on the run's disk below which no run is started, and training waits for room."""
+    max_restarts: int = Field(3, ge=0)
+    """Times that training goes on from the last checkpoint after a crash."""
+    restart_delay_s: float = Field(1.0, ge=0, le=3600)
+    """Seconds before the first of those; doubled with each further one, up to five minutes."""
+    max_memory_retries: int = Field(4, ge=0)
+    """Times that it goes on with half the micro-batch, twice accumulated, after memory ran out."""
+    max_rollbacks: int = Field(2, ge=0)
+    """Times that it goes back before steps that were not finite and leaves their samples out."""
+    hang_after_s: float = Field(1800.0, gt=0)
+    """Seconds without a sign of life after which the trainer counts as hung: its stacks are dumped, it is restarted."""
+    max_hangs: int = Field(2, ge=0)
+    """Times that it goes on from the last checkpoint after a hang."""
+    max_interruptions: int = Field(3, ge=0)
+    """Times that the server resumes it after its keeper was killed or the machine went down; 0: it waits for a
+    person."""
 
 
 class ResourcesConfig(Section):
@@ -106,5 +122,29 @@ class ResourcesConfig(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where there is one."""
+    gpus: int | None = Field(None, ge=1)
+    """GPUs that it waits for, one for each process; null: as many as `processes`."""
+    processes: int | None = Field(None, ge=1)
+    """Ranks, each of which trains on its own part of every batch; null: one for each GPU, one on a CPU."""
     threads: int | None = Field(None, ge=1)
     """CPU threads of torch (they change the order of sums); null: one for each core."""
+
+    @model_validator(mode="after")
+    def _a_gpu_for_each_process(self) -> "ResourcesConfig":
+        if self.device == "cpu" and self.gpus is not None:
+            raise ValueError(f"resources.gpus is {self.gpus} and resources.device is 'cpu'; leave one of them out")
+        if None not in {self.gpus, self.processes} and self.gpus != self.processes:
+            raise ValueError(
+                f"resources.gpus {self.gpus} and resources.processes {self.processes} differ; each process has one GPU"
+            )
+        return self
+
+    @property
+    def num_processes(self) -> int:
+        """Ranks."""
+        return self.processes or self.gpus or 1
+
+    def num_gpus(self, *, host_has_gpus: bool) -> int:
+        """GPUs to lease on a host with or without any."""
+        wants_gpus = self.device == "cuda" or self.gpus is not None or (self.device == "auto" and host_has_gpus)
+        return self.num_processes if wants_gpus else 0
