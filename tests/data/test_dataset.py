@@ -17,7 +17,7 @@ from support.patience import PATIENT
 
 from xoron_core.contract.config.data import SourceConfig
 from xoron_core.contract.errors import DataError
-from xoron_core.data.dataset import TrueStreamingDataset
+from xoron_core.data.dataset import TrueStreamingDataset, share_of
 from xoron_core.data.packing import pack
 from xoron_core.data.records import MicroBatch, Record, SampleOrigin
 
@@ -65,7 +65,7 @@ class Corpus:
     seed: int = 0
     limit: float = 1.0
 
-    def open(self, state: str | None = None) -> TrueStreamingDataset:
+    def open(self, state: str | None = None, skip: Sequence[str] = (), num_ranks: int = 1) -> TrueStreamingDataset:
         sources = []
         for number, ((modality, name), lengths) in enumerate(self.rows.items()):
             folder = self.folder / name
@@ -77,7 +77,7 @@ class Corpus:
             )
             sources.append((config, modality))
         weights = {name: 1.0 + number for number, name in enumerate(self.preparers)}
-        dataset = TrueStreamingDataset(sources, self.preparers, weights, self.seed, self.limit)
+        dataset = TrueStreamingDataset(sources, self.preparers, weights, self.seed, self.limit, skip, num_ranks)
         if state is not None:
             dataset.load_state_dict(json.loads(state))
         return dataset
@@ -366,6 +366,101 @@ def test_a_missing_file_is_named_and_nothing_stays_open(tmp_path: Path) -> None:
     gone = SourceConfig(name="gone", category="any", path=str(tmp_path / "gone"))
     with pytest.raises(DataError, match="gone: cannot open"):
         TrueStreamingDataset([(there, "text"), (gone, "text")], corpus.preparers, {"text": 1.0}, 0, 0.1)
+
+
+@settings(PATIENT, max_examples=30)
+@given(st.data())
+def test_samples_to_skip_are_passed_over_and_all_others_come(folder: Path, data: st.DataObject) -> None:
+    corpus = data.draw(corpora(folder))
+    skip = [f"{name}[{index}]" for (_, name), rows in corpus.rows.items() for index in range(len(rows))]
+    skip = data.draw(st.lists(st.sampled_from(skip), unique=True, max_size=len(skip) - 1))
+    with closing(corpus.open(skip=skip)) as dataset:
+        found = epochs(dataset, 2)
+    for batches in found:
+        kept = {
+            (name, word): count
+            for (name, word), count in corpus.expected_words().items()
+            if f"{name}[{word // 1000}]" not in skip
+        }
+        assert Counter(words_of(batches)) == kept
+    told = [name for batches in found for micro in batches for name in micro.skipped]
+    assert sorted(told) == sorted(skip), "each is told once"
+    assert found[1][-1].state["skipped"] == dict.fromkeys(skip, 2 * corpus.repeat)
+
+
+def test_a_resume_goes_on_exactly_with_the_samples_left_out(tmp_path: Path) -> None:
+    corpus = text_only(tmp_path, [3, 20, 5, 5, 1, 7])
+    skip = ["a[2]", "a[5]"]
+    with closing(corpus.open(skip=skip)) as dataset:
+        batches = list(islice(dataset, 14))
+    for at in (0, 3, 8):
+        with closing(corpus.open(json.dumps(batches[at].state), skip=skip)) as resumed:
+            assert list(islice(resumed, 13 - at)) == batches[at + 1 :]
+
+
+def test_the_rest_of_a_document_that_is_to_be_skipped_now_does_not_come(tmp_path: Path) -> None:
+    corpus = text_only(tmp_path, [5 * ROW_LENGTH, 4 * ROW_LENGTH], rows_per_batch=1)
+    with closing(corpus.open()) as dataset:
+        first = next(iter(dataset))
+    name = first.samples[0].origin.id
+    assert first.state["pending"]
+    with closing(corpus.open(json.dumps(first.state), skip=[name])) as resumed:
+        (batches,) = epochs(resumed, 1)
+    assert name not in {sample.origin.id for micro in batches for sample in micro.samples}
+    assert batches[-1].state["skipped"] == {name: 1}
+
+
+def test_an_epoch_of_which_only_a_rest_to_be_skipped_was_left_ends(tmp_path: Path) -> None:
+    corpus = text_only(tmp_path, [2, 5 * ROW_LENGTH], rows_per_batch=1)
+    with closing(corpus.open()) as dataset:
+        (batches,) = epochs(dataset, 1)
+    micro, name = batches[-2], batches[-1].samples[0].origin.id
+    with closing(corpus.open(json.dumps(micro.state), skip=[name])) as resumed:
+        (rest,) = epochs(resumed, 1)
+    assert [(found.samples, found.skipped, found.state["plan"]["epoch"]) for found in rest] == [((), (name,), 0)]
+
+
+def test_an_epoch_that_ends_with_skipped_samples_ends(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, {"image": Documents("image", 1, None)}, {("image", "a"): [1] * 3})
+    with closing(corpus.open()) as dataset:
+        (batches,) = epochs(dataset, 1)
+    last = batches[-1].samples[0].origin.id
+    with closing(corpus.open(skip=[last])) as dataset:
+        (shorter,) = epochs(dataset, 1)
+    assert (shorter[-1].samples, shorter[-1].skipped, shorter[-1].ends_epoch) == ((), (last,), True)
+
+
+def test_skipping_everything_is_an_error(tmp_path: Path) -> None:
+    corpus = text_only(tmp_path, [3, 3])
+    dataset = corpus.open(skip=["a[0]", "a[1]"])
+    with closing(dataset), pytest.raises(DataError, match="2 draws are left out"):
+        next(iter(dataset))
+
+
+@settings(PATIENT, max_examples=30)
+@given(st.data(), st.integers(1, 3))
+def test_the_ranks_shares_are_the_micro_batch_and_fit(folder: Path, data: st.DataObject, num_ranks: int) -> None:
+    corpus = data.draw(corpora(folder))
+    with closing(corpus.open(num_ranks=num_ranks)) as dataset:
+        (batches,) = epochs(dataset, 1)
+    for micro in batches:
+        preparer = corpus.preparers[micro.modality]
+        shares = [share_of(micro.samples, preparer, rank, num_ranks) for rank in range(num_ranks)]
+        assert Counter(sample for share in shares for sample in share) == Counter(micro.samples)
+        for share in shares:
+            rows = pack([sample.length for sample in share], preparer.rows_per_batch, preparer.row_length or 1)
+            assert len(rows) <= preparer.rows_per_batch
+
+
+@settings(PATIENT, max_examples=20)
+@given(st.data())
+def test_more_ranks_with_fewer_rows_each_see_what_one_sees(folder: Path, data: st.DataObject) -> None:
+    corpus = data.draw(corpora(folder))
+    wider = {name: Documents(name, 2 * own.rows_per_batch, own.row_length) for name, own in corpus.preparers.items()}
+    alone = Corpus(corpus.folder, wider, corpus.rows, corpus.repeat, corpus.seed, corpus.limit)
+    with closing(alone.open()) as one, closing(corpus.open(num_ranks=2)) as two:
+        assert epochs(one, 2) == epochs(two, 2)
+        assert one.estimate_epoch() == two.estimate_epoch()
 
 
 def draw_lengths(kind: str, count: int) -> list[int]:

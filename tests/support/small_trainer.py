@@ -1,5 +1,6 @@
 """A trainer without torch that behaves as its first argument says: `small_trainer.py BEHAVIOUR RUN_DIR ATTEMPT`."""
 
+import faulthandler
 import os
 import signal
 import subprocess
@@ -7,11 +8,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from xoron_core.contract import clock
+from xoron_core.contract.beat import BeatWriter
 from xoron_core.contract.commands import ENDING, Command, CommandKind
 from xoron_core.contract.events import CommandEvent, MetricsEvent, StateEvent
 from xoron_core.contract.exit_codes import ExitCode
-from xoron_core.contract.run_directory import RunDirectory
+from xoron_core.contract.run_directory import RankEnd, RunDirectory
 from xoron_core.contract.states import RunState
 from xoron_core.contract.writer import EventWriter
 
@@ -39,10 +43,11 @@ def obey(run: RunDirectory, attempt: int) -> int:
     """Steps until a command or SIGTERM ends it, as a good trainer does."""
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    first = run.line(attempt)[0].attempt
     with begin(run, attempt) as writer:
         while not told:
             for command in run.commands.after(0):
-                if command.kind in ENDING and command.attempt == attempt:
+                if command.kind in ENDING and command.is_for(attempt, first):
                     return _end(writer, command)
             time.sleep(0.01)
         writer.append(StateEvent(state=RunState.STOPPING, reason="SIGTERM"))
@@ -122,6 +127,135 @@ def leak(run: RunDirectory, attempt: int) -> int:
     return 1
 
 
+def crash_twice(run: RunDirectory, attempt: int) -> int:
+    """Later each time, then to the end."""
+    return complete(run, attempt) if attempt > 2 else _fail_at(run, attempt, 4 + attempt)
+
+
+def crash_again(run: RunDirectory, attempt: int) -> int:
+    """At the same step each time."""
+    return _fail_at(run, attempt, 5)
+
+
+def crash_once(run: RunDirectory, attempt: int) -> int:
+    """Then it obeys."""
+    return obey(run, attempt) if attempt > 1 else _fail_at(run, attempt, 5)
+
+
+def fail_while_stopping(run: RunDirectory, attempt: int) -> int:
+    with begin(run, attempt) as writer:
+        while not (commands := list(run.commands.after(0))):
+            time.sleep(0.01)
+        _end(writer, commands[0])
+    return _last_words(run, attempt, 1, "RuntimeError: the disk went to the moon", 5)
+
+
+def out_of_memory(run: RunDirectory, attempt: int) -> int:
+    """Until the micro-batch is half of what it was."""
+    if attempt > 1:
+        return complete(run, attempt)
+    begin(run, attempt).close()
+    sys.stderr.write("a hint of the library's\n")
+    return _last_words(run, attempt, ExitCode.OUT_OF_MEMORY, "OutOfMemoryError: tried to allocate 2 GiB", 3)
+
+
+def roll_back(run: RunDirectory, attempt: int) -> int:
+    """Two lots of samples are no good; a checkpoint of step 5 is, one of step 9 comes too late."""
+    begin(run, attempt).close()
+    for step in (5, 9):
+        checkpoint(run, step)
+    if attempt > 2:
+        return ExitCode.COMPLETED
+    bad = {"bad_since_step": 8, "bad_samples": ["a[1]", f"a[{attempt + 1}]"]}
+    return _last_words(run, attempt, ExitCode.ROLLBACK, "3 steps in a row were not finite", 9 + attempt, **bad)
+
+
+def damaged(run: RunDirectory, attempt: int) -> int:
+    """Takes no checkpoint but that of step 5."""
+    begin(run, attempt).close()
+    if run.attempt(attempt).checkpoint == "checkpoints/step-00000005":
+        return ExitCode.COMPLETED
+    return _last_words(run, attempt, ExitCode.DAMAGED_CHECKPOINT, "CheckpointError: model.safetensors differs", 9)
+
+
+def leak_in_words(run: RunDirectory, attempt: int) -> int:
+    return _last_words(run, attempt, ExitCode.REFUSED, f"ValueError: {os.environ['MY_API_TOKEN']} was refused", 0)
+
+
+def hang(run: RunDirectory, attempt: int) -> int:
+    """Gives a sign or two, then sleeps where a stack shows it."""
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    if attempt > 1:
+        return complete(run, attempt)
+    with begin(run, attempt):
+        beat = BeatWriter(run.beat_file)
+        for _ in range(20):
+            beat.beat(6)
+            time.sleep(0.05)
+        _say_pid(run, "hang")
+        sleep_for_a_hundred_years()
+    return 0
+
+
+def sleep_for_a_hundred_years() -> None:
+    time.sleep(600)
+
+
+def beating(run: RunDirectory, attempt: int) -> int:
+    """Sends no metrics, but signs of life, for longer than `hang_after_s` of a test."""
+    with begin(run, attempt):
+        beat = BeatWriter(run.beat_file)
+        for _ in range(100):
+            beat.beat(1)
+            time.sleep(0.05)
+    return 0
+
+
+def ranks(run: RunDirectory, attempt: int) -> int:
+    """One of two: in the first attempt rank 1 is killed and rank 0 deaf; in the second they end at SIGTERM."""
+    rank = int(os.environ["RANK"])
+    if rank == 0:
+        begin(run, attempt).close()
+    if attempt == 1:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        BeatWriter(run.beat_file).beat(4)
+        if rank == 0:
+            _say_pid(run, "deaf-rank")
+        else:
+            while not (run.path / "deaf-rank.pid").exists():
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(600)
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    _say_pid(run, f"rank-{rank}")
+    while not told:
+        time.sleep(0.01)
+    time.sleep(0.3)  # as long as a checkpoint
+    _last_words(run, attempt, ExitCode.STOPPED, None, 7, rank=rank)
+    return 0
+
+
+def checkpoint(run: RunDirectory, step: int) -> None:
+    """What counts as a complete one."""
+    folder = run.checkpoint_dir(step)
+    folder.mkdir(exist_ok=True)
+    (folder / "manifest.json").write_text("{}")
+
+
+def _fail_at(run: RunDirectory, attempt: int, step: int) -> int:
+    begin(run, attempt).close()
+    return _last_words(run, attempt, 1, f"RuntimeError: the loss went to the moon at step {step}", step)
+
+
+def _last_words(
+    run: RunDirectory, attempt: int, code: int, reason: str | None, step: int, rank: int = 0, **bad: Any
+) -> int:
+    end = RankEnd(attempt=attempt, rank=rank, code=code, reason=reason, step=step, time=clock.now(), **bad)
+    run.write_rank_end(end)
+    return code
+
+
 def _say_pid(run: RunDirectory, name: str) -> None:
     path = run.path / f"{name}.pid"
     path.with_suffix(".part").write_text(str(os.getpid()))
@@ -141,6 +275,17 @@ BEHAVIOURS: dict[str, Callable[[RunDirectory, int], int]] = {
         tear,
         family,
         leak,
+        crash_twice,
+        crash_again,
+        crash_once,
+        fail_while_stopping,
+        out_of_memory,
+        roll_back,
+        damaged,
+        hang,
+        leak_in_words,
+        beating,
+        ranks,
     )
 }
 

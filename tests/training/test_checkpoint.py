@@ -18,6 +18,7 @@ from xoron_core.training.checkpoint import (
     set_aside_later,
     write_checkpoint,
 )
+from xoron_core.training.errors import DamagedCheckpointError
 
 
 def content(seed: int = 0) -> CheckpointContent:
@@ -50,6 +51,25 @@ def test_one_byte_flipped_is_refused_by_name(tmp_path: Path, name: str) -> None:
     data[-1] ^= 1
     (target / name).write_bytes(data)
     with pytest.raises(CheckpointError, match=name):
+        read_checkpoint(target)
+
+
+@pytest.mark.parametrize("word", ["format", "files", "sha256", "size"])
+def test_one_byte_flipped_in_the_manifest_is_refused_by_name(tmp_path: Path, word: str) -> None:
+    target = tmp_path / "step-00000001"
+    write_checkpoint(target, content())
+    manifest = target / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(word, "x" + word[1:], 1))
+    with pytest.raises(DamagedCheckpointError, match=r"manifest\.json"):
+        read_checkpoint(target)
+
+
+def test_a_file_that_the_disk_does_not_give_back_is_refused_by_name(tmp_path: Path) -> None:
+    target = tmp_path / "step-00000001"
+    write_checkpoint(target, content())
+    (target / "optimizer.safetensors").unlink()
+    (target / "optimizer.safetensors").symlink_to("/proc/self/mem")  # whose first page is an input/output error
+    with pytest.raises(DamagedCheckpointError, match=r"optimizer\.safetensors cannot be read: .*Input/output error"):
         read_checkpoint(target)
 
 

@@ -16,6 +16,7 @@ from support.tiny import tiny_config, tiny_corpus, tiny_overrides
 from torch.amp import GradScaler
 
 from xoron_core.contract import clock
+from xoron_core.contract.beat import BeatWriter
 from xoron_core.contract.commands import CommandKind
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.errors import ConfigError, DataError, NonFiniteError
@@ -188,7 +189,9 @@ def test_a_gradient_that_no_loss_scale_mends_is_trouble(corpus: Path) -> None:
 def test_requests_that_the_end_overtakes_are_answered(corpus: Path, tmp_path: Path) -> None:
     run = begin(tmp_path, tiny_config(corpus, max_steps=2))
     with EventWriter(run.path, 1) as told, ExitStack() as resources:
-        control = RunControl(run.commands, 1, told)
+        control = RunControl(
+            run.commands, 1, 1, told, resources.enter_context(closing(BeatWriter(run.beat_file))), 60.0
+        )
         hooks = standard_hooks(run.config(), run, told)
         trainer = build_trainer(run.config(), hooks, control, None, lambda phase: None, resources)
         trainer.state.step = 1

@@ -1,6 +1,6 @@
 """`TrueStreamingDataset`: holds no data, follows the plan, yields micro-batches, resumes exactly."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from math import ceil, sqrt
 from typing import Any
@@ -11,9 +11,9 @@ from torch.utils.data import IterableDataset
 from xoron_core.contract.config.data import SourceConfig
 from xoron_core.contract.errors import DataError
 from xoron_core.contract.sources import split_file
-from xoron_core.data.packing import RowPacker, count_rows
+from xoron_core.data.packing import RowPacker, count_rows, pack
 from xoron_core.data.plan import Plan, PlannedSource
-from xoron_core.data.records import BadSample, MicroBatch, Preparer, Sample, SampleOrigin, Ticket
+from xoron_core.data.records import BadSample, MicroBatch, Preparer, Sample, SampleOrigin, Ticket, sample_id
 from xoron_core.data.sources import JsonlSource
 
 MIN_DRAWS_TO_JUDGE = 20
@@ -25,9 +25,11 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
     """Interleaves sources by weight and yields micro-batches of one modality each, epoch after epoch.
 
     A row that cannot be read is counted, reported with the next micro-batch and passed over; past `max_bad_fraction`
-    of a source's rows iteration raises DataError naming the source.
+    of a source's rows iteration raises DataError naming the source. A row in `skip` (`source[index]`) is passed over
+    unread, counted, and told of the first time.
 
-    `sources` are pairs (configuration, modality name); `weights` are the modalities' shares of the micro-batches.
+    `sources` are pairs (configuration, modality name); `weights` are the modalities' shares of the micro-batches;
+    `num_ranks` processes share the rows of each, which has so many times as many.
     """
 
     def __init__(
@@ -37,10 +39,14 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         weights: dict[str, float],
         seed: int,
         max_bad_fraction: float,
+        skip: Collection[str] = (),
+        num_ranks: int = 1,
     ) -> None:
         self.readers = _open_readers(source for source, _ in sources)
         self.preparers = preparers
         self.max_bad_fraction = max_bad_fraction
+        self.skip = frozenset(skip)
+        self.num_ranks = num_ranks
         planned = [
             PlannedSource(source.name, modality, source.weight, len(reader), source.sample_repeat)
             for (source, modality), reader in zip(sources, self.readers, strict=True)
@@ -48,6 +54,8 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         self.plan = Plan(planned, weights, seed)
         self._num_drawn = [0] * len(planned)
         self._num_bad = [0] * len(planned)
+        self._num_skipped: dict[str, int] = {}
+        self._new_skipped: list[str] = []
         self._pending: dict[str, tuple[Ticket, int]] = {}  # a document whose rest waits for the next micro-batch
         self._pending_samples: dict[str, Sample] = {}
 
@@ -59,10 +67,20 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
             bad: list[BadSample] = []
             samples = self._assemble(self.preparers[modality], bad)
             ends_epoch = self.plan.is_exhausted and not self._pending
-            if ends_epoch and self._num_bad == self._num_drawn:
-                raise DataError(bad[-1].source, None, f"no row of any source can be read; the last: {bad[-1].reason}")
-            if samples or bad:
-                yield MicroBatch(modality, tuple(samples), tuple(bad), ends_epoch, self.state_dict())
+            if ends_epoch:
+                self._check_any_is_left(bad)
+            skipped, self._new_skipped = tuple(self._new_skipped), []
+            if samples or bad or skipped or ends_epoch:
+                yield MicroBatch(modality, tuple(samples), tuple(bad), ends_epoch, self.state_dict(), skipped)
+
+    def _check_any_is_left(self, bad: Sequence[BadSample]) -> None:
+        """Raises: DataError when an epoch ends and no row of it could be used."""
+        num_skipped = sum(self._num_skipped.values())
+        if sum(self._num_bad) + num_skipped < sum(self._num_drawn):
+            return
+        last = f"; the last: {bad[-1].reason}" if bad else ""
+        left_out = f", and {num_skipped} draws are left out" if num_skipped else ""
+        raise DataError(self.readers[-1].name, None, f"no row of any source can be read{left_out}{last}")
 
     def _next_modality(self) -> str:
         if self.plan.is_exhausted:
@@ -72,7 +90,8 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
     def _assemble(self, preparer: Preparer, bad: list[BadSample]) -> list[Sample]:
         """The samples of one micro-batch: as many as its rows hold, fewer at the end of an epoch."""
         samples: list[Sample] = []
-        packer = RowPacker(preparer.rows_per_batch, preparer.row_length or 1)
+        num_rows = self._num_rows(preparer)
+        packer = RowPacker(num_rows, preparer.row_length or 1)
         while True:
             drawn = self._next_sample(preparer, bad)
             if drawn is None:
@@ -85,23 +104,40 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
             samples.append(sample if stop - start == sample.length else sample.piece(start, stop))
             if stop < sample.length:
                 self._hold(preparer.name, ticket, stop, sample)
-            elif preparer.row_length is None and len(samples) == preparer.rows_per_batch:
+            elif preparer.row_length is None and len(samples) == num_rows:
                 return samples
+
+    def _num_rows(self, preparer: Preparer) -> int:
+        """Rows of a micro-batch, of all ranks."""
+        return preparer.rows_per_batch * self.num_ranks
 
     def _next_sample(self, preparer: Preparer, bad: list[BadSample]) -> tuple[Ticket, Sample, int] | None:
         """The next readable document of a modality and where to go on in it; None when this epoch has no more."""
         if preparer.name in self._pending:
             ticket, start = self._pending.pop(preparer.name)
-            sample = self._pending_samples.pop(preparer.name, None) or self._prepare(preparer, ticket)
-            return ticket, sample, start
+            sample = self._pending_samples.pop(preparer.name, None)
+            if sample is not None or not self._is_skipped(self.readers[ticket.source].name, ticket.index):
+                return ticket, sample or self._prepare(preparer, ticket), start
         while self.plan.has_rows(preparer.name):
             ticket = self.plan.next_ticket(preparer.name)
             self._num_drawn[ticket.source] += 1
+            if self._is_skipped(self.readers[ticket.source].name, ticket.index):
+                continue
             try:
                 return ticket, self._prepare(preparer, ticket), 0
             except DataError as error:
                 bad.append(self._count_bad(ticket, error))
         return None
+
+    def _is_skipped(self, source: str, index: int) -> bool:
+        """Whether a row is to be passed over; it is counted then."""
+        name = sample_id(source, index)
+        if name not in self.skip:
+            return False
+        self._num_skipped[name] = self._num_skipped.get(name, 0) + 1
+        if self._num_skipped[name] == 1:
+            self._new_skipped.append(name)
+        return True
 
     def _prepare(self, preparer: Preparer, ticket: Ticket) -> Sample:
         reader = self.readers[ticket.source]
@@ -149,6 +185,7 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
             "plan": self.plan.state_dict(),
             "drawn": self.source_counts,
             "bad": {reader.name: count for reader, count in zip(self.readers, self._num_bad, strict=True)},
+            "skipped": dict(self._num_skipped),
             "pending": {
                 name: {"source": self.readers[ticket.source].name, "index": ticket.index, "seed": ticket.seed, "at": at}
                 for name, (ticket, at) in self._pending.items()
@@ -161,6 +198,8 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         names = [reader.name for reader in self.readers]
         self._num_drawn = [state["drawn"].get(name, 0) for name in names]
         self._num_bad = [state["bad"].get(name, 0) for name in names]
+        self._num_skipped = dict(state.get("skipped", {}))  # an earlier version skipped nothing
+        self._new_skipped = []
         self._pending_samples = {}
         self._pending = {
             modality: (Ticket(modality, names.index(entry["source"]), entry["index"], entry["seed"]), entry["at"])
@@ -171,7 +210,7 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
     def estimate_epoch(self, num_probes: int = 256) -> int:
         """About how many micro-batches an epoch has; packing is tried on documents spread over each source."""
         return sum(
-            ceil(self._estimate_rows(name, preparer, num_probes) / preparer.rows_per_batch)
+            ceil(self._estimate_rows(name, preparer, num_probes) / self._num_rows(preparer))
             for name, preparer in self.preparers.items()
         )
 
@@ -202,6 +241,14 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         """Let go of the sources' files."""
         for reader in self.readers:
             reader.close()
+
+
+def share_of(samples: Sequence[Sample], preparer: Preparer, rank: int, num_ranks: int) -> list[Sample]:
+    """What of a micro-batch one of its ranks trains on: every `num_ranks`-th row. It may be nothing."""
+    if preparer.row_length is None:
+        return list(samples[rank::num_ranks])
+    rows = pack([sample.length for sample in samples], preparer.rows_per_batch * num_ranks, preparer.row_length)
+    return [samples[at] for row in rows[rank::num_ranks] for at in row]
 
 
 def _open_readers(sources: Iterable[SourceConfig]) -> list[JsonlSource]:

@@ -62,7 +62,7 @@ class SampleOrigin:
     @property
     def id(self) -> str:
         """How messages call it."""
-        return f"{self.source}[{self.index}]"
+        return sample_id(self.source, self.index)
 
 
 class Sample(Protocol):
@@ -111,13 +111,20 @@ class BadSample:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Samples of one modality, what was unreadable on the way, and the data set's state right after them."""
+    """Samples of one modality, of all ranks, what was unreadable or (for the first time) left out on the way, and the
+    data set's state right after them."""
 
     modality: str
     samples: tuple[Sample, ...]
     bad: tuple[BadSample, ...]
     ends_epoch: bool
     state: dict[str, Any]
+    skipped: tuple[str, ...] = ()
+
+
+def sample_id(source: str, index: int) -> str:
+    """How messages and lists call a row."""
+    return f"{source}[{index}]"
 
 
 def derive_seed(*parts: object) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.modalities.base import ModalityConfig
+from xoron_core.data.dataset import share_of
 from xoron_core.data.records import BadSample, MicroBatch, Record, Sample, SampleOrigin
 from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.model.xoron import XoronMultimodalModel
@@ -25,7 +26,8 @@ P = TypeVar("P")
 class Batch:
     """Collated samples of one modality.
 
-    `counts` holds the count of every term of the objective, known before any forward pass.
+    `counts` holds the count of every term of the objective, known before any forward pass. Where ranks share it,
+    `tensors` and `num_samples` are this rank's part, none when no row is left for it; `sample_ids` are of all.
     """
 
     modality: str
@@ -37,6 +39,7 @@ class Batch:
     bad: tuple[BadSample, ...] = ()
     ends_epoch: bool = False
     data_state: dict[str, Any] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on `device`."""
@@ -137,16 +140,19 @@ class Modality(ABC, Generic[S, P]):
 class Collator:
     """Turns what the data set yields into batches; the `collate_fn` of the trainer's loader."""
 
-    def __init__(self, modalities: Mapping[str, Modality[Any, Any]]) -> None:
+    def __init__(self, modalities: Mapping[str, Modality[Any, Any]], rank: int = 0, num_ranks: int = 1) -> None:
         self.modalities = modalities
+        self.rank = rank
+        self.num_ranks = num_ranks
 
     def __call__(self, micro: MicroBatch) -> Batch:
-        """The batch of a micro-batch; one without samples is empty and carries only what was unreadable."""
-        if micro.samples:
-            batch = self.modalities[micro.modality].collate(micro.samples)
-        else:
-            batch = Batch(micro.modality, {}, {}, 0, 0, ())
+        """This rank's part of a micro-batch; without samples it is empty and carries only what was unreadable."""
+        modality = self.modalities[micro.modality]
+        own = share_of(micro.samples, modality, self.rank, self.num_ranks)
+        batch = modality.collate(own) if own else Batch(micro.modality, {}, {}, 0, 0, ())
+        batch.sample_ids = tuple(sample.origin.id for sample in micro.samples)
         batch.bad = micro.bad
+        batch.skipped = micro.skipped
         batch.ends_epoch = micro.ends_epoch
         batch.data_state = micro.state
         return batch

@@ -1,7 +1,7 @@
 """From a configuration to a trainer."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from xoron_core.contract.sources import check_sources
 from xoron_core.data.dataset import TrueStreamingDataset
 from xoron_core.data.records import derive_seed
 from xoron_core.data.tokenizer import Tokenizer
+from xoron_core.distributed.ranks import Alone, Ranks
 from xoron_core.modalities.base import Collator, Modality
 from xoron_core.modalities.registry import enabled_modalities
 from xoron_core.model.xoron import XoronMultimodalModel
@@ -31,8 +32,8 @@ from xoron_core.training.vision_weights import load_vision_weights
 log = logging.getLogger(__name__)
 
 
-def pick_device(config: RunConfig) -> torch.device:
-    """The device to train on.
+def pick_device(config: RunConfig, ranks: Ranks | None = None) -> torch.device:
+    """The device to train on; each of several ranks has a GPU of its own.
 
     Raises: ConfigError when a GPU is asked for and there is none.
     """
@@ -41,6 +42,8 @@ def pick_device(config: RunConfig) -> torch.device:
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ConfigError.of("resources.device", "there is no usable GPU here; set it to 'auto' or 'cpu'", "cuda")
+    if wanted == "cuda" and ranks is not None and ranks.world_size > 1:
+        return torch.device("cuda", ranks.local_rank)
     return torch.device(wanted)
 
 
@@ -74,14 +77,21 @@ def build_model(
     return model
 
 
-def build_dataset(config: RunConfig, modalities: dict[str, Modality[Any, Any]]) -> TrueStreamingDataset:
-    """The training data of the enabled modalities."""
+def build_dataset(
+    config: RunConfig,
+    modalities: dict[str, Modality[Any, Any]],
+    skip: Collection[str] = (),
+    num_ranks: int = 1,
+) -> TrueStreamingDataset:
+    """The training data of the enabled modalities, without the samples in `skip`."""
     return TrueStreamingDataset(
         sources_with_modality(config, modalities),
         modalities,
         config.modality_weights(),
         config.training.seed,
         config.data.max_bad_fraction,
+        skip,
+        num_ranks,
     )
 
 
@@ -109,20 +119,24 @@ def build_trainer(
     resume_from: Path | None,
     on_phase: Callable[[PhaseName], None],
     resources: ExitStack,
+    ranks: Ranks | None = None,
+    skip: Collection[str] = (),
 ) -> XoronTrainer:
-    """A trainer that is ready to train; what it keeps open is closed with `resources`.
+    """A trainer that is ready to train, without the samples in `skip`; what it keeps open is closed with `resources`.
 
     Raises: ConfigError, DataError or CheckpointError, whatever stands in the way, before the first step.
     """
     check_sources(config)
     torch.set_num_threads(config.resources.threads or torch.get_num_threads())
-    device = pick_device(config)
+    ranks = ranks or Alone()
+    device = pick_device(config, ranks)
     torch.manual_seed(derive_seed(config.training.seed, "global"))
     on_phase("data")
     tokenizer = Tokenizer.load(config.model.tokenizer)
     modalities = enabled_modalities(config, tokenizer)
-    dataset = resources.enter_context(closing(build_dataset(config, modalities)))
-    evaluation = EvaluationSet(sources_with_modality(config, modalities), modalities, config.evaluation)
+    dataset = resources.enter_context(closing(build_dataset(config, modalities, skip, ranks.world_size)))
+    held_out = sources_with_modality(config, modalities) if ranks.is_first else []  # only rank 0 evaluates
+    evaluation = EvaluationSet(held_out, modalities, config.evaluation)
     on_phase("model")
     model = build_model(config, modalities, tokenizer, device, is_resumed=resume_from is not None)
     parts = model.num_parameters()
@@ -138,10 +152,11 @@ def build_trainer(
         scheduler,
         config.training,
         config.model,
-        Collator(modalities),
+        Collator(modalities, ranks.rank, ranks.world_size),
         resume_from=resume_from,
         tokenizer=tokenizer,
         eval_dataset=evaluation,
         hooks=hooks,
         control=control,
+        ranks=ranks,
     )

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,17 @@ from torch import Tensor
 
 from xoron_core.contract.errors import CheckpointError
 from xoron_core.contract.files import fsync_directory
+from xoron_core.training.errors import DamagedCheckpointError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+CHUNK_BYTES = 2**24
+SMALL_FILES_BYTES = 2**19
+"""More than the files beside the tensors take."""
+
+
+def nothing() -> None:
+    """Nobody wants to know how far it is."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +42,16 @@ class CheckpointContent:
     state: dict[str, Any]
     config_yaml: str
 
+    @property
+    def num_bytes(self) -> int:
+        """About what it takes on disk."""
+        return SMALL_FILES_BYTES + sum(tensor.nbytes for named in self.tensors.values() for tensor in named.values())
 
-def write_checkpoint(target: Path, content: CheckpointContent) -> int:
+
+def write_checkpoint(target: Path, content: CheckpointContent, on_progress: Callable[[], None] = nothing) -> int:
     """Write a checkpoint at `target`; the bytes it takes. One that stands there already is set aside when it is whole.
 
+    `on_progress` is called every now and then meanwhile.
     Raises: CheckpointError when the disk refuses; nothing is left behind then.
     """
     temporary = target.with_name(f".{target.name}.partial")
@@ -46,13 +60,15 @@ def write_checkpoint(target: Path, content: CheckpointContent) -> int:
         temporary.mkdir(parents=True)
         for name, tensors in content.tensors.items():
             save_file(_separate(tensors), temporary / f"{name}.safetensors")
+            on_progress()
         (temporary / "state.json").write_text(json.dumps(content.state, indent=1), encoding="utf-8")
         (temporary / "config.yaml").write_text(content.config_yaml, encoding="utf-8")
-        files = {path.name: _fingerprint(path) for path in sorted(temporary.iterdir())}
+        files = {path.name: _fingerprint(path, on_progress) for path in sorted(temporary.iterdir())}
         manifest = {"format": FORMAT, "files": files}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         for path in temporary.iterdir():
             _fsync(path)
+            on_progress()
         fsync_directory(temporary)
         if target.exists():
             _set_aside(target)
@@ -64,33 +80,41 @@ def write_checkpoint(target: Path, content: CheckpointContent) -> int:
     return sum(int(entry["size"]) for entry in files.values())
 
 
-def read_checkpoint(path: Path) -> CheckpointContent:
+def read_checkpoint(path: Path, on_progress: Callable[[], None] = nothing) -> CheckpointContent:
     """A checkpoint whose every byte is as it was written.
 
-    Raises: CheckpointError naming the file that is missing, cut short or altered.
+    Raises: DamagedCheckpointError naming the file that is missing, cut short, altered or refused by the disk.
     """
-    verify_checkpoint(path)
+    try:
+        verify_checkpoint(path, on_progress)
+    except CheckpointError as error:
+        raise DamagedCheckpointError(str(error)) from error
     tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     return CheckpointContent(tensors, state, (path / "config.yaml").read_text(encoding="utf-8"))
 
 
-def verify_checkpoint(path: Path) -> None:
+def verify_checkpoint(path: Path, on_progress: Callable[[], None] = nothing) -> None:
     """Compare every file with the manifest.
 
-    Raises: CheckpointError naming the file that is missing, cut short or altered.
+    Raises: CheckpointError naming the file that is missing, cut short, altered or refused by the disk.
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        version, files = manifest["format"], manifest["files"]
+    except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is no complete checkpoint: {MANIFEST}: {error}") from error
-    if manifest.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {manifest.get('format')!r}, this program reads {FORMAT}")
-    for name, expected in manifest["files"].items():
+    if version != FORMAT:
+        raise CheckpointError(f"{path} has format {version!r}, this program reads {FORMAT}")
+    for name, expected in files.items():
         file = path / name
         if not file.is_file():
             raise CheckpointError(f"{path} lacks {name}")
-        if _fingerprint(file) != expected:
+        try:
+            found = _fingerprint(file, on_progress)
+        except OSError as error:
+            raise CheckpointError(f"{file} cannot be read: {error}") from error
+        if found != expected:
             raise CheckpointError(f"{file} is not as it was written: size or SHA-256 differ from {MANIFEST}")
 
 
@@ -141,9 +165,14 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def _fingerprint(path: Path) -> dict[str, int | str]:
+def _fingerprint(path: Path, on_progress: Callable[[], None]) -> dict[str, int | str]:
+    digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
-        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+            on_progress()
+    return {"size": size, "sha256": digest.hexdigest()}
 
 
 def _fsync(path: Path) -> None:

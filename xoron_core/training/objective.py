@@ -10,7 +10,20 @@ from typing import Any
 
 from torch import Tensor
 
+from xoron_core.distributed.ranks import Ranks
 from xoron_core.modalities.base import Batch, LossTerms, Modality
+
+
+def sum_counts(window: Sequence[Batch], ranks: Ranks) -> None:
+    """Give each batch the counts that it has on all ranks together."""
+    shares = ranks.gather([(batch.counts, batch.num_tokens) for batch in window])
+    for at, batch in enumerate(window):
+        counts: dict[str, float] = defaultdict(float)
+        for share in shares:
+            for term, count in share[at][0].items():
+                counts[term] += count
+        batch.counts = dict(counts)
+        batch.num_tokens = sum(share[at][1] for share in shares)
 
 
 class WindowObjective:

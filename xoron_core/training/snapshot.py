@@ -9,8 +9,8 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from xoron_core.contract.errors import CheckpointError
 from xoron_core.training.checkpoint import CheckpointContent
+from xoron_core.training.errors import AnotherModelError
 from xoron_core.training.metrics import MetricWindow
 from xoron_core.training.state import TrainerState
 
@@ -40,7 +40,7 @@ class Snapshot:
         optimizer_tensors, optimizer_state = _split_optimizer(self.optimizer, _names(self.model))
         rng = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
-            rng |= {f"cuda.{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
+            rng["cuda.0"] = torch.cuda.get_rng_state()  # of the GPU that is trained on, whichever that is
         return CheckpointContent(
             tensors={"model": self.model.state_dict(), "optimizer": optimizer_tensors, "rng": rng},
             state={
@@ -57,7 +57,7 @@ class Snapshot:
     def restore(self, content: CheckpointContent) -> Receipt:
         """Put everything back, except the optimizer's options: a resume may change the configuration.
 
-        Raises: CheckpointError when the model or the optimizer is not the one that was saved.
+        Raises: AnotherModelError when the model or the optimizer is not the one that was saved.
         """
         receipt = Receipt()
         options = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
@@ -65,7 +65,7 @@ class Snapshot:
         try:
             self.model.load_state_dict(dict(content.tensors["model"]))
         except RuntimeError as error:
-            raise CheckpointError(f"the checkpoint is of another model: {error}") from error
+            raise AnotherModelError(f"the checkpoint is of another model: {error}") from error
         _restore_optimizer(self.optimizer, _names(self.model), content.tensors["optimizer"], content.state["optimizer"])
         self.scheduler.load_state_dict(content.state["scheduler"])
         self.scheduler.base_lrs = base_lrs
@@ -104,14 +104,11 @@ class Snapshot:
     def _restore_rng(saved: dict[str, Tensor], receipt: Receipt) -> None:
         torch.set_rng_state(saved["cpu"])
         receipt.restored.append("rng.cpu")
-        num_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        for index in range(num_devices):
-            name = f"cuda.{index}"
-            if name in saved:
-                torch.cuda.set_rng_state(saved[name], index)
-                receipt.restored.append(f"rng.{name}")
-            else:
-                receipt.reset.append(f"rng.{name}")
+        if torch.cuda.is_available() and "cuda.0" in saved:
+            torch.cuda.set_rng_state(saved["cuda.0"])
+            receipt.restored.append("rng.cuda.0")
+        elif torch.cuda.is_available():
+            receipt.reset.append("rng.cuda.0")
 
 
 def _names(model: nn.Module) -> dict[int, str]:
@@ -139,7 +136,7 @@ def _split_optimizer(optimizer: Optimizer, names: dict[int, str]) -> tuple[dict[
 def _restore_optimizer(optimizer: Optimizer, names: dict[int, str], tensors: Any, saved: dict[str, Any]) -> None:
     current = [[names[id(p)] for p in group["params"]] for group in optimizer.param_groups]
     if current != [group["names"] for group in saved["groups"]]:
-        raise CheckpointError("the optimizer's parameter groups are not those that were saved")
+        raise AnotherModelError("the optimizer's parameter groups are not those that were saved")
     by_name = {name: index for index, name in enumerate(name for group in current for name in group)}
     state: dict[int, dict[str, Any]] = {}
     for path, tensor in tensors.items():

@@ -12,18 +12,20 @@ from torch.utils.data import DataLoader
 
 from xoron_core.contract.config.model import XoronConfig
 from xoron_core.contract.config.training import TrainingConfig
-from xoron_core.contract.errors import ConfigError, NonFiniteError
+from xoron_core.contract.errors import ConfigError
 from xoron_core.data.dataset import TrueStreamingDataset
 from xoron_core.data.records import BadSample
 from xoron_core.data.tokenizer import Tokenizer
+from xoron_core.distributed.ranks import Alone, Ranks
 from xoron_core.modalities.base import Batch, Collator, LossTerms, Modality
 from xoron_core.model.xoron import XoronMultimodalModel
 from xoron_core.training.checkpoint import read_checkpoint
 from xoron_core.training.control import Control, EndRequest
+from xoron_core.training.errors import StepsNotFiniteError
 from xoron_core.training.evaluation import EvaluationSet
 from xoron_core.training.hooks.base import Hook
 from xoron_core.training.metrics import MetricWindow, Stopwatch, now
-from xoron_core.training.objective import WindowObjective
+from xoron_core.training.objective import WindowObjective, sum_counts
 from xoron_core.training.optimizer import gradient_norm
 from xoron_core.training.precision import Precision
 from xoron_core.training.snapshot import Receipt, Snapshot
@@ -31,12 +33,16 @@ from xoron_core.training.state import TrainerState
 
 log = logging.getLogger(__name__)
 
+CONTRIBUTION = "objective"
+"""Among the terms of a micro-batch, while ranks add them up: what it adds to the objective."""
+
 
 class XoronTrainer:
     """Trains every enabled modality of a model by the objective in `objective.py`.
 
     The positional arguments are the reference's. `collate_fn` brings the heavy halves of the modalities, `hooks` are
-    what happens around the steps, `control` is where requests to end come from.
+    what happens around the steps, `control` is where requests to end come from. All `ranks` go through the same steps;
+    hooks are those of one of them.
 
     Raises: ConfigError for what this version does not do; CheckpointError when `resume_from` cannot be used.
     """
@@ -58,6 +64,7 @@ class XoronTrainer:
         *,
         hooks: Sequence[Hook] = (),
         control: Control | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         if hf_token is not None or hf_repo_id is not None:
             raise ConfigError.of("hf_repo_id", "this version does not upload to a hub; leave it out", hf_repo_id)
@@ -72,6 +79,7 @@ class XoronTrainer:
         self.eval_dataset = eval_dataset
         self.hooks = list(hooks)
         self.control = control or Control()
+        self.ranks = ranks or Alone()
         self.modalities: Mapping[str, Modality[Any, Any]] = collate_fn.modalities
         self.device = next(model.parameters()).device
         self.precision = Precision.of(config, model, self.device)
@@ -80,7 +88,9 @@ class XoronTrainer:
         self.metrics = MetricWindow()
         self.stopwatch = Stopwatch()
         self.new_bad_samples: list[BadSample] = []
+        self.new_skipped_samples: list[str] = []
         self.last_sample_ids: dict[str, tuple[str, ...]] = {}
+        self.odd_sample_ids: dict[str, tuple[str, ...]] = {}
         self.receipt: Receipt | None = None
         self.last_lr = 0.0
         self._data_state: dict[str, Any] = {}
@@ -99,17 +109,6 @@ class XoronTrainer:
         """Whether metrics of the step just done are to be written."""
         return self.state.step % self.config.logging_steps == 0
 
-    @property
-    def source_counts(self) -> dict[str, int]:
-        """Rows drawn from each source since the run began."""
-        counts: dict[str, int] = self.state.data["drawn"]
-        return counts
-
-    @property
-    def num_bad_samples(self) -> int:
-        """Rows that could not be read since the run began."""
-        return sum(self.state.data["bad"].values())
-
     def snapshot(self) -> Snapshot:
         """The parts that survive in a checkpoint."""
         return Snapshot(self.model, self.optimizer, self.scheduler, self.state, self.scaler, self.metrics)
@@ -117,32 +116,35 @@ class XoronTrainer:
     def load_checkpoint(self, path: Path) -> Receipt:
         """Go on where a checkpoint left off.
 
-        Raises: CheckpointError when it is incomplete, altered, or of another model.
+        Raises: DamagedCheckpointError when it is incomplete or altered, AnotherModelError when it is of another model.
         """
-        self.receipt = self.snapshot().restore(read_checkpoint(path))
+        self.receipt = self.snapshot().restore(read_checkpoint(path, self.control.poll))
         self.train_dataset.load_state_dict(self.state.data)
+        self.state.data = self.train_dataset.state_dict()
+        self.control.step = self.state.step
         return self.receipt
 
     def train(self) -> EndRequest | None:
         """Train until the steps or epochs are done, or somebody asks to end; the request that ended it, or None.
 
-        Raises: NonFiniteError after more than `max_nonfinite` skipped steps in a row; DataError when a source has too
-        many unreadable rows.
+        Raises: StepsNotFiniteError after more than `max_nonfinite` skipped steps in a row; DataError when a source has
+        too many unreadable rows; PeerLostError when another rank went away.
         """
         self.model.train()
         for hook in self.hooks:
             hook.before_training(self)
-        self.control.poll()
         batches = self._batches()
-        while self.control.end is None and not self._is_done():
+        while not self._is_asked_to_end() and not self._is_done():
             if not self._train_step(batches):
                 break
             for hook in self.hooks:
                 hook.after_step(self)
-            self.control.poll()
+            self.new_bad_samples.clear()
+            self.new_skipped_samples.clear()
+        end = self.control.end
         for hook in self.hooks:
-            hook.after_training(self, self.control.end)
-        return self.control.end
+            hook.after_training(self, end)
+        return self.control.agree(self.ranks)
 
     def _is_done(self) -> bool:
         steps_done = self.config.max_steps is not None and self.state.step >= self.config.max_steps
@@ -157,61 +159,75 @@ class XoronTrainer:
         return iter(loader)
 
     def _is_asked_to_end(self) -> bool:
+        """Whether any rank is; all of them come here in the same order."""
         self.control.poll()
-        return self.control.end is not None
+        return self.control.agree(self.ranks) is not None
 
     def _train_step(self, batches: Iterator[Batch]) -> bool:
         """One optimizer step; False when a request to end came first, which leaves everything as it was before."""
         begin = now()
         window = self._next_window(batches)
         self.stopwatch.data_s += now() - begin
+        if window is None:
+            return False
+        if not window:
+            self._go_on_in_data()
+            return True
         objective = WindowObjective(window, self.modalities)
-        total = torch.zeros((), device=self.device)
-        terms: list[LossTerms] = []
+        found: list[LossTerms] = []
         for batch in window:
             if self._is_asked_to_end():
                 self.optimizer.zero_grad()
                 return False
-            loss, found = self._backward(batch, objective)
-            total = total + loss
-            terms.append(found)
-        if not window:
-            if self.control.end is None:
-                self._go_on_in_data()
-            return self.control.end is None
-        is_finite = self._optimizer_step(total)
-        for batch, found in zip(window, terms, strict=True):
-            self.metrics.add(batch.modality, found)
-        self.metrics.add_value("train/loss", total)
-        self._count(window, is_finite=is_finite)
+            found.append(self._backward(batch, objective) if batch.tensors else {})
+        self._finish_step(window, self.ranks.sum_terms(found))
         self.stopwatch.step_s += now() - begin
         return True
 
-    def _next_window(self, batches: Iterator[Batch]) -> list[Batch]:
-        """The micro-batches of one optimizer step; fewer where an epoch ends, none when its last rows are unreadable or
-        somebody asks to end."""
+    def _finish_step(self, window: Sequence[Batch], found: Sequence[LossTerms]) -> None:
+        """From the gradients of a window and the terms of all ranks to the next step."""
+        losses = [terms.pop(CONTRIBUTION)[0] for terms in found]
+        total = torch.zeros((), device=losses[0].device)
+        for loss in losses:
+            total = total + loss
+        is_finite = self._optimizer_step(total)
+        for batch, terms in zip(window, found, strict=True):
+            self.metrics.add(batch.modality, terms)
+        self.metrics.add_value("train/loss", total)
+        self._count(window, is_finite=is_finite)
+        if not is_finite:
+            self._note_non_finite(window, losses)
+
+    def _next_window(self, batches: Iterator[Batch]) -> list[Batch] | None:
+        """The micro-batches of one optimizer step, with the counts of all ranks; fewer where an epoch ends, none when
+        its last rows are unreadable. None: somebody asks to end."""
         window: list[Batch] = []
         self._ends_epoch = False
         self._data_state = self.state.data
-        while len(window) < self.config.gradient_accumulation_steps and not self._is_asked_to_end():
+        while len(window) < self.config.gradient_accumulation_steps and not self._ends_epoch:
+            if self._is_asked_to_end():
+                return None
             batch = next(batches)
             self.new_bad_samples.extend(batch.bad)
+            self.new_skipped_samples.extend(batch.skipped)
             self._data_state, self._ends_epoch = batch.data_state, batch.ends_epoch
-            if batch.num_samples:
+            if batch.sample_ids:
                 window.append(batch.to(self.device))
-            if batch.ends_epoch:
-                break
+        sum_counts(window, self.ranks)
         return window
 
-    def _backward(self, batch: Batch, objective: WindowObjective) -> tuple[torch.Tensor, LossTerms]:
+    def _backward(self, batch: Batch, objective: WindowObjective) -> LossTerms:
+        """Add a micro-batch's gradients; its terms, and what it adds to the objective."""
         with self.precision.autocast():
             terms = self.model(f"{batch.modality}.loss", batch)
         loss = objective.contribution(batch, terms)
         torch.autograd.backward(loss if self.scaler is None else self.scaler.scale(loss))
-        return loss.detach(), {name: (value.detach(), count.detach()) for name, (value, count) in terms.items()}
+        found = {name: (value.detach(), count.detach()) for name, (value, count) in terms.items()}
+        return {**found, CONTRIBUTION: (loss.detach(), torch.ones_like(loss))}
 
     def _optimizer_step(self, loss: torch.Tensor) -> bool:
         """Clip, check and step; False when the step was left out for a loss or gradient that is not a number."""
+        self.ranks.sum_gradients(self._parameters)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         norm = gradient_norm(self._parameters, self.config.max_grad_norm)
@@ -222,6 +238,7 @@ class XoronTrainer:
             self.scaler.update()
         elif is_finite:
             self.optimizer.step()
+        self.ranks.sum_tensors([moe.router.load_E for moe in self.model.moe_layers().values()])
         self.model.update_router_biases()
         if self.is_next_logged:
             for name, value in self.model.moe_metrics().items():
@@ -249,8 +266,11 @@ class XoronTrainer:
         state.step += 1
         self._go_on_in_data()
         state.tokens += sum(batch.num_tokens for batch in window)
-        state.samples += sum(batch.num_samples for batch in window)
-        state.nonfinite_in_a_row = 0 if is_finite else state.nonfinite_in_a_row + 1
+        state.samples += sum(len(batch.sample_ids) for batch in window)
+        self.control.step = state.step
+        if is_finite:
+            state.nonfinite_in_a_row = 0
+            state.nonfinite_samples = []
         ids: dict[str, tuple[str, ...]] = {}
         for batch in window:
             state.micro_batches[batch.modality] = state.micro_batches.get(batch.modality, 0) + 1
@@ -258,10 +278,25 @@ class XoronTrainer:
         self.last_sample_ids |= ids
         self.stopwatch.steps += 1
         self.stopwatch.tokens += sum(batch.num_tokens for batch in window)
+
+    def _note_non_finite(self, window: Sequence[Batch], losses: Sequence[torch.Tensor]) -> None:
+        """Remember what a skipped step was trained on: those of its micro-batches whose loss was not finite, or all.
+
+        Raises: StepsNotFiniteError when that makes too many steps in a row.
+        """
+        state = self.state
+        state.nonfinite_in_a_row += 1
+        odd = [batch for batch, loss in zip(window, losses, strict=True) if not bool(torch.isfinite(loss).item())]
+        names = [name for batch in odd or window for name in batch.sample_ids]
+        for batch in odd or window:
+            self.odd_sample_ids[batch.modality] = self.odd_sample_ids.get(batch.modality, ()) + batch.sample_ids
+        state.nonfinite_samples = list(dict.fromkeys([*state.nonfinite_samples, *names]))
         if state.nonfinite_in_a_row > self.config.max_nonfinite:
-            names = ", ".join(name for batch in window for name in batch.sample_ids)
-            raise NonFiniteError(
+            since = state.step - state.nonfinite_in_a_row + 1
+            raise StepsNotFiniteError(
                 f"{state.nonfinite_in_a_row} steps in a row had a gradient that is not finite (max_nonfinite "
                 f"is {self.config.max_nonfinite}); lower learning_rate, or look at the samples of step {state.step}: "
-                f"{names}"
+                f"{', '.join(names)}",
+                since,
+                state.nonfinite_samples,
             )

@@ -3,8 +3,10 @@
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.run_directory import RunDirectory
 from xoron_core.training.control import EventSink
+from xoron_core.training.disk import Disk
 from xoron_core.training.hooks.base import Hook
 from xoron_core.training.hooks.checkpoints import CheckpointHook
+from xoron_core.training.hooks.disk import DiskHook
 from xoron_core.training.hooks.evaluation import EvaluationHook
 from xoron_core.training.hooks.logging import LoggingHook
 from xoron_core.training.hooks.samples import SampleHook
@@ -13,11 +15,14 @@ __all__ = ["Hook", "standard_hooks"]
 
 
 def standard_hooks(config: RunConfig, run: RunDirectory, events: EventSink) -> list[Hook]:
-    """What a run does around its steps. Metrics go first, so that nothing is lost by what fails after them; the
-    checkpoint goes last, so that it holds the step as everybody was told of it."""
+    """What a run does around its steps. Metrics go first, so that nothing is lost by what fails after them; what
+    writes files comes after the look for room; the checkpoint goes last, so that it holds the step as everybody was
+    told of it."""
+    disk = Disk(run.path, config.trouble.min_free_disk_gib, events)
     return [
         LoggingHook(events),
+        DiskHook(disk, events),
         EvaluationHook(events),
         SampleHook(config, run, events),
-        CheckpointHook(config, run, events),
+        CheckpointHook(config, run, disk, events),
     ]

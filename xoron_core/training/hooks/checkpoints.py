@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from xoron_core.contract.commands import CommandKind
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.errors import CheckpointError
-from xoron_core.contract.events import AlertEvent, CheckpointEvent, LogEvent, PhaseEvent, StateEvent
+from xoron_core.contract.events import AlertEvent, CheckpointEvent, LogEvent, PhaseEvent
 from xoron_core.contract.files import model_to_yaml
 from xoron_core.contract.run_directory import RunDirectory
-from xoron_core.contract.states import RunState
-from xoron_core.training.checkpoint import retire_checkpoints, set_aside_later, write_checkpoint
+from xoron_core.training.checkpoint import retire_checkpoints, set_aside_later, verify_checkpoint, write_checkpoint
 from xoron_core.training.control import EventSink, answer_requests
-from xoron_core.training.hooks.base import Hook
+from xoron_core.training.disk import Disk
+from xoron_core.training.hooks.base import Hook, tell_phase
 from xoron_core.training.metrics import now
 
 if TYPE_CHECKING:
@@ -27,42 +27,62 @@ Reason = Literal["periodic", "requested", "ending", "final"]
 class CheckpointHook(Hook):
     """Writes checkpoints and retires old ones, only ever after a newer one is complete.
 
-    A periodic checkpoint that the disk refuses is an alert; training goes on. One that an ending waits for raises.
+    Where there is no room for one, training waits for it, until somebody asks to end. One that an ending waits for is
+    tried again until there is room; a signal breaks that off, and it raises.
     """
 
-    def __init__(self, config: RunConfig, run: RunDirectory, events: EventSink) -> None:
+    def __init__(self, config: RunConfig, run: RunDirectory, disk: Disk, events: EventSink) -> None:
         self.config = config
         self.run = run
+        self.disk = disk
         self.events = events
         self._last_step = -1
 
     def before_training(self, trainer: XoronTrainer) -> None:
         """A step that was restored needs no second checkpoint; those of later steps are of a course that was left."""
         step = trainer.global_step
-        if trainer.receipt is not None:
+        if trainer.receipt is not None and self.run.checkpoint_dir(step).is_dir():
             self._last_step = step
         if later := ", ".join(path.name for path in set_aside_later(self.run.checkpoint_dir(step))):
             message = f"training goes on from step {step}; the next checkpoint takes the place of {later}"
             self.events.append(LogEvent(level="info", message=message))
 
     def after_step(self, trainer: XoronTrainer) -> None:
-        """Write one when it is due or asked for."""
-        every = trainer.config.save_steps
-        if trainer.control.checkpoint_requests:
-            self._try(trainer, "requested")
-        elif every is not None and trainer.global_step % every == 0:
-            self._try(trainer, "periodic")
-        self._answer(trainer, "the disk refused it")
+        """Write one when it is due or asked for; when somebody asked to end, the last one serves as well."""
+        every, control = trainer.config.save_steps, trainer.control
+        if control.end is not None:
+            return
+        is_due = every is not None and trainer.global_step % every == 0
+        if control.checkpoint_requests or is_due:
+            reason: Reason = "requested" if control.checkpoint_requests else "periodic"
+            self.write(trainer, reason, lambda: control.end is not None)
+            tell_phase(self.events, trainer)
+        if control.end is None:
+            self._answer(trainer, "the disk refused it")
 
     def after_training(self, trainer: XoronTrainer, end: EndRequest | None) -> None:
-        """Say how training ends and write the last checkpoint."""
-        if end is not None:
-            pausing = end.kind is CommandKind.PAUSE
-            self.events.append(StateEvent(state=RunState.PAUSING if pausing else RunState.STOPPING, reason=end.reason))
+        """Write the last checkpoint and read it back."""
         if (end is None or end.save) and trainer.global_step > 0:
-            self.write(trainer, "final" if end is None else "ending")
+            self._save_at_end(trainer, "final" if end is None else "ending")
+        trainer.control.poll()
         self._answer(trainer, "the run ended without a checkpoint")
+        answer_requests(self.events, trainer.control.sample_requests, CommandKind.SAMPLE, "the run ended first")
         self.events.append(PhaseEvent(phase="closing"))
+
+    def _save_at_end(self, trainer: XoronTrainer, reason: Reason) -> None:
+        """Raises: CheckpointError when the disk refused it until a signal came, or gives back something else."""
+        control = trainer.control
+        num_signals = control.signals.count
+
+        def gives_up() -> bool:
+            return control.signals.count > num_signals or (control.end is not None and not control.end.save)
+
+        problem = self.write(trainer, reason, gives_up)
+        if problem is None:
+            verify_checkpoint(self.run.checkpoint_dir(trainer.global_step), control.poll)
+            self.events.append(PhaseEvent(phase="verified"))
+        elif control.end is None or control.end.save:
+            raise CheckpointError(f"no checkpoint at step {trainer.global_step}: {problem}")
 
     def _answer(self, trainer: XoronTrainer, refusal: str) -> None:
         """Tell those who asked for a checkpoint whether this step has one."""
@@ -70,28 +90,25 @@ class CheckpointHook(Hook):
         requests = trainer.control.checkpoint_requests
         answer_requests(self.events, requests, CommandKind.CHECKPOINT, None if is_done else refusal)
 
-    def _try(self, trainer: XoronTrainer, reason: Reason) -> None:
-        try:
-            self.write(trainer, reason)
-        except CheckpointError as error:
-            self.events.append(
-                AlertEvent(level="error", message=f"no checkpoint at step {trainer.global_step}: {error}")
-            )
-        self.events.append(PhaseEvent(phase="training"))
-
-    def write(self, trainer: XoronTrainer, reason: Reason) -> None:
-        """One checkpoint, unless this step has one.
-
-        Raises: CheckpointError when the disk refuses or is nearly full.
-        """
-        step = trainer.global_step
-        if step == self._last_step:
-            return
+    def write(self, trainer: XoronTrainer, reason: Reason, gives_up: Callable[[], bool]) -> str | None:
+        """One checkpoint, unless this step has one; what stood in its way when it was given up."""
         self.events.append(PhaseEvent(phase="saving"))
-        self._check_room()
+        if trainer.global_step == self._last_step:
+            return None
+        return self.disk.wait(lambda: self._try(trainer, reason), trainer.control, gives_up)
+
+    def _try(self, trainer: XoronTrainer, reason: Reason) -> str | None:
+        """Write one where there is room; else what stands in the way."""
+        content = trainer.snapshot().take(model_to_yaml(self.config))
+        if (problem := self.disk.shortage(content.num_bytes)) is not None:
+            return problem
         begin = now()
+        step = trainer.global_step
         target = self.run.checkpoint_dir(step)
-        size = write_checkpoint(target, trainer.snapshot().take(model_to_yaml(self.config)))
+        try:
+            size = write_checkpoint(target, content, trainer.control.poll)
+        except CheckpointError as error:
+            return f"{error}; make room, and training goes on by itself"
         self._last_step = step
         relative = str(target.relative_to(self.run.path))
         self.events.append(CheckpointEvent(step=step, path=relative, reason=reason, bytes=size, seconds=now() - begin))
@@ -99,10 +116,4 @@ class CheckpointHook(Hook):
             retire_checkpoints(self.run.checkpoints, self.config.checkpoint.keep_last)
         except OSError as error:  # costs room, not the run
             self.events.append(AlertEvent(level="warning", message=f"old checkpoints cannot be removed: {error}"))
-
-    def _check_room(self) -> None:
-        free, needed = shutil.disk_usage(self.run.path).free / 2**30, self.config.trouble.min_free_disk_gib
-        if free < needed:
-            raise CheckpointError(
-                f"{free:.2f} GiB are free, trouble.min_free_disk_gib is {needed}; make room or lower it"
-            )
+        return None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from xoron_core.contract.events import AlertEvent, EvalEvent, PhaseEvent
+from xoron_core.contract.events import AlertEvent, EvalEvent
 from xoron_core.training.control import EventSink
 from xoron_core.training.evaluation import evaluate
-from xoron_core.training.hooks.base import Hook
+from xoron_core.training.hooks.base import Hook, tell_phase
 from xoron_core.training.metrics import now, split_non_finite
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class EvaluationHook(Hook):
         """One evaluation, unless this step had one."""
         if trainer.eval_dataset is None or trainer.global_step == self._last_step:
             return
-        self.events.append(PhaseEvent(phase="evaluating"))
+        tell_phase(self.events, trainer, "evaluating")
         begin = now()
         trainer.model.eval()
         result: dict[str, float] | None = None
@@ -62,7 +62,7 @@ class EvaluationHook(Hook):
         trainer.state.owes_evaluation = result is None
         if result is not None:
             self._report(trainer, result, now() - begin)
-        self.events.append(PhaseEvent(phase="training"))
+        tell_phase(self.events, trainer)
 
     def _report(self, trainer: XoronTrainer, result: dict[str, float], seconds: float) -> None:
         self._last_step = trainer.global_step

@@ -10,13 +10,13 @@ import torch
 
 from xoron_core.contract.commands import CommandKind
 from xoron_core.contract.config.run import RunConfig
-from xoron_core.contract.events import AlertEvent, PhaseEvent, SampleEvent
+from xoron_core.contract.events import AlertEvent, SampleEvent
 from xoron_core.contract.files import write_atomic
 from xoron_core.contract.run_directory import RunDirectory
 from xoron_core.data.records import derive_seed
 from xoron_core.modalities.base import Artifact
 from xoron_core.training.control import EventSink, answer_requests
-from xoron_core.training.hooks.base import Hook
+from xoron_core.training.hooks.base import Hook, tell_phase
 
 if TYPE_CHECKING:
     from xoron_core.training.control import EndRequest
@@ -60,7 +60,7 @@ class SampleHook(Hook):
         """The samples of this step, unless they are there already."""
         if trainer.global_step == self._last_step:
             return
-        self.events.append(PhaseEvent(phase="sampling"))
+        tell_phase(self.events, trainer, "sampling")
         trainer.model.eval()
         try:
             is_complete = self._make_all(trainer)
@@ -70,7 +70,7 @@ class SampleHook(Hook):
             message = f"no samples at step {trainer.global_step}: {error.strerror or error}"
             self.events.append(AlertEvent(level="error", message=message))
         trainer.model.train()
-        self.events.append(PhaseEvent(phase="training"))
+        tell_phase(self.events, trainer)
 
     def _make_all(self, trainer: XoronTrainer) -> bool:
         """A sample of every prompt; False when a request to end broke it off."""
