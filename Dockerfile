@@ -12,7 +12,7 @@ FROM python:3.12-slim
 # A compiler: torch.compile and Triton build kernels at run time.
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 COPY --from=build /dist /dist
-RUN pip install --no-cache-dir "$(ls /dist/*.whl)[train]" && rm -rf /dist \
+RUN pip install --no-cache-dir "$(ls /dist/*.whl)[train,postgres]" && rm -rf /dist \
     && useradd --create-home --uid 1000 xoron && install -d -o xoron /data
 USER xoron
 ENV XORON_HOME=/data XORON_HOST=0.0.0.0 XORON_PORT=8000

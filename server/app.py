@@ -13,17 +13,20 @@ import server.auth.routes
 import server.checkpoints.routes
 import server.metrics.routes
 import server.pages
+import server.runs.queue_routes
 import server.runs.routes
 import server.samples.routes
 import server.stream.routes
+import server.system.health
 import server.system.routes
 from server import errors, openapi
 from server.auth.door import Door
 from server.auth.limits import BodyLimit
 from server.db import check_url
 from server.errors import ServeError
+from server.gpus.inventory import Inventory, open_inventory
+from server.runs.dispatcher import Launch
 from server.runs.launchers.local import launch as launch_locally
-from server.runs.scheduler import Launch
 from server.services import open_services
 from server.settings import WILDCARDS, Settings
 from server.stream.hub import RING_BYTES
@@ -34,10 +37,17 @@ log = logging.getLogger(__name__)
 PREFIX = "/api/v1"
 
 
-def create_app(settings: Settings, *, launch: Launch = launch_locally, ring_bytes: int = RING_BYTES) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    launch: Launch = launch_locally,
+    inventory: Inventory | None = None,
+    ring_bytes: int = RING_BYTES,
+) -> FastAPI:
     """The service over one home; what the lifespan opens it closes.
 
-    `launch` starts keepers; `ring_bytes` is what a stream remembers of each watched run.
+    `launch` starts keepers; `inventory` are the GPUs (null: those that the settings allow), closed at the end;
+    `ring_bytes` is what a stream remembers of each watched run.
 
     Raises: ServeError when the settings would leave the door open.
     """
@@ -45,7 +55,8 @@ def create_app(settings: Settings, *, launch: Launch = launch_locally, ring_byte
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.services = await open_services(settings, launch, ring_bytes)
+        gpus = inventory or open_inventory(settings.gpus)
+        app.state.services = await open_services(settings, launch, gpus, ring_bytes)
         try:
             yield
         finally:
@@ -63,6 +74,7 @@ def create_app(settings: Settings, *, launch: Launch = launch_locally, ring_byte
     api = APIRouter(prefix=PREFIX, responses=openapi.PROBLEMS)
     for part in (
         server.runs.routes,
+        server.runs.queue_routes,
         server.metrics.routes,
         server.samples.routes,
         server.checkpoints.routes,
@@ -72,7 +84,7 @@ def create_app(settings: Settings, *, launch: Launch = launch_locally, ring_byte
     ):
         api.include_router(part.router)
     app.include_router(api)
-    app.include_router(server.system.routes.health)
+    app.include_router(server.system.health.router)
     app.include_router(server.pages.router)
     errors.install(app)
     openapi.install(app)
@@ -96,13 +108,14 @@ def check_door(settings: Settings) -> None:
 def serve(settings: Settings, *, launch: Launch = launch_locally) -> None:
     """Serve until SIGTERM or SIGINT; runs live on.
 
-    Raises: ServeError, RunDirectoryError saying why it cannot begin and what to change.
+    Raises: ServeError, RunDirectoryError, ConfigError saying why it cannot begin and what to change.
     """
     app = create_app(settings, launch=launch)
     home = Home(settings.home)
     home.prepare()
     check_url(settings.index_url)
-    ServerLock(home).release()  # asked here for a clear answer; the lifespan takes it
+    open_inventory(settings.gpus).close()
+    ServerLock(home).release()  # these three are asked here for a clear answer; the lifespan opens them
     listener = _listen(settings)
     port = listener.getsockname()[1]
     name = "127.0.0.1" if settings.host in WILDCARDS else settings.host

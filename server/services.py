@@ -9,10 +9,14 @@ from starlette.requests import HTTPConnection
 
 from server.auth.sessions import Sessions
 from server.db import Database, open_database
+from server.gpus.inventory import Inventory
+from server.gpus.leases import Leases
+from server.gpus.pool import GpuPool
 from server.metrics.ingest import Ingest, Listeners
 from server.runs.children import Children
+from server.runs.dispatcher import Dispatcher, Launch
 from server.runs.index import RunIndex
-from server.runs.scheduler import Launch, Scheduler
+from server.runs.scheduler import Scheduler
 from server.runs.service import RunService
 from server.settings import Settings
 from server.stream.hub import Hub
@@ -38,6 +42,7 @@ class Services:
     ingest: Ingest
     runs: RunService
     scheduler: Scheduler
+    pool: GpuPool
     sessions: Sessions
     cpu: CpuMeter
 
@@ -45,12 +50,13 @@ class Services:
         """Close everything, in the opposite order of opening."""
         self.scheduler.close()
         self.ingest.close()
+        self.pool.close()
         self.database.close()
         self.lock.release()
 
 
-async def open_services(settings: Settings, launch: Launch, ring_bytes: int) -> Services:
-    """Open everything; the home is this server's from here on.
+async def open_services(settings: Settings, launch: Launch, inventory: Inventory, ring_bytes: int) -> Services:
+    """Open everything; the home is this server's from here on, and the inventory is closed with the rest.
 
     Raises: RunDirectoryError when the home cannot be written or is served already; ServeError.
     """
@@ -66,8 +72,9 @@ async def open_services(settings: Settings, launch: Launch, ring_bytes: int) -> 
     index = RunIndex(home, database, children)
     hub = Hub(asyncio.get_running_loop(), ring_bytes)
     ingest = Ingest(index, Listeners(on_events=[hub.publish_events], on_end=[hub.publish_end]))
-    runs = RunService(index, ingest)
-    scheduler = Scheduler(runs, index, children, launch, settings.max_runs)
+    pool = GpuPool(inventory, Leases(), home.runs)
+    runs = RunService(index, ingest, pool.count)
+    scheduler = Scheduler(Dispatcher(runs, index, children, launch, pool, settings.max_runs), children)
     index.on_change.append(hub.publish_row)
     index.on_refresh.append(ingest.wake)
     index.on_refresh.append(lambda _: scheduler.wake())
@@ -77,7 +84,7 @@ async def open_services(settings: Settings, launch: Launch, ring_bytes: int) -> 
     if not await asyncio.to_thread(ingest.has_caught_up.wait, CATCH_UP_S):
         log.warning("the index is still catching up with the run directories; runs may look older than they are")
     sessions = Sessions.of(settings.token)
-    return Services(settings, home, lock, database, index, hub, ingest, runs, scheduler, sessions, CpuMeter())
+    return Services(settings, home, lock, database, index, hub, ingest, runs, scheduler, pool, sessions, CpuMeter())
 
 
 def services(connection: HTTPConnection) -> Services:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from server.errors import ServeError
@@ -16,7 +16,9 @@ WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 -- names to recognise
 class Settings(BaseSettings):
     """Read once, at the start; the environment is read nowhere else."""
 
-    model_config = SettingsConfigDict(env_prefix="XORON_", extra="ignore", frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix="XORON_", extra="ignore", frozen=True, use_attribute_docstrings=True, populate_by_name=True
+    )
 
     home: Path = Path("~/.local/share/xoron")
     """Where runs live."""
@@ -30,6 +32,8 @@ class Settings(BaseSettings):
     """What a client must know; null: nobody but this machine is let in."""
     max_runs: int = Field(1, ge=1)
     """Runs that may be live at the same time; the others wait in the queue."""
+    gpus: str | None = Field(None, validation_alias=AliasChoices("XORON_GPUS", "CUDA_VISIBLE_DEVICES"))
+    """Indices or UUIDs of the GPUs that runs may have, separated by commas; null: all."""
     allowed_hosts: str = ""
     """Further names, separated by commas, by which browsers may call this server (a proxy's name, say)."""
 

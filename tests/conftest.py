@@ -1,3 +1,3 @@
 """Fixtures for every test."""
 
-pytest_plugins = ["support.serving"]
+pytest_plugins = ["support.serving", "support.postgresql"]

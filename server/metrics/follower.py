@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from server import db
+from server.db.tables import MAX_KEY
 from server.metrics.store import Point, PointWriter
 from server.runs.facts import typed
 from server.runs.index import RunIndex
@@ -22,6 +23,11 @@ log = logging.getLogger(__name__)
 
 MARK_BYTES = 1 << 18
 NOTED_KINDS = frozenset({"sample", "checkpoint"})
+MAX_NUMBER = 2**63 - 1
+
+
+class StaleError(Exception):
+    """The index is at another place than this follower left it at: it was rebuilt or put back from a copy."""
 
 
 class Follower:
@@ -36,6 +42,7 @@ class Follower:
         self.must_commit = False
         self._index = index
         self._facts = row.facts
+        self._base = row.cursor.seq
         self._tailer = EventTailer(run.path, row.cursor)
         self._writer = PointWriter(run.id)
         self._points: list[tuple[int, str, Point]] = []
@@ -71,9 +78,9 @@ class Follower:
     def _fold_values(self, record: dict[str, Any], *, is_metrics: bool) -> bool:
         """Count in the values of one step; this runs for every logged step, so it does without models."""
         try:
-            attempt, step, tokens, samples = (int(record[name]) for name in ("attempt", "step", "tokens", "samples"))
+            attempt, step, tokens, samples = (_count(record[name]) for name in ("attempt", "step", "tokens", "samples"))
             time = clock.parse_time(record["time"]).timestamp()
-            values = {str(name): _number(value) for name, value in record["values"].items()}
+            values = {_key(name): _number(value) for name, value in record["values"].items()}
         except (KeyError, TypeError, ValueError, AttributeError):
             return False
         if is_metrics:
@@ -89,9 +96,13 @@ class Follower:
             log.warning("event %s of %s is malformed and was left out", record.get("seq"), self.run.id)
 
     def commit(self) -> list[dict[str, Any]]:
-        """Save points and cursor in one transaction; the records that may be passed on now."""
+        """Save points and cursor in one transaction; the records that may be passed on now.
+
+        Raises: StaleError; DatabaseTroubleError. What was read is not in the index then: begin again from its row.
+        """
         with self._index.database.writing:
             with self._index.database.write() as connection:
+                self._check_base(connection)
                 row = self._index.advance(connection, self.run.id, self._facts, self._tailer.cursor)
                 if row is not None:
                     self._writer.append(connection, self._points)
@@ -101,8 +112,15 @@ class Follower:
                 self._index.announce(row)
         records, self.pending, self._points, self._notes = self.pending, [], [], []
         self.must_commit = False
+        self._base = self._tailer.cursor.seq
         self._facts = self._facts.model_copy(deep=True)  # the row keeps the one that was saved
         return records
+
+    def _check_base(self, connection: Connection) -> None:
+        """Nothing may be added to an index that lacks what came before, or has it already."""
+        place = connection.scalar(select(db.runs.c.cursor_seq).where(db.runs.c.id == self.run.id))
+        if place != self._base and self.run.run_file.exists():
+            raise StaleError(f"the index of {self.run.id} is at event {place}, not at {self._base}")
 
     def lag_bytes(self) -> int:
         """About how much is written but not read yet."""
@@ -137,6 +155,27 @@ def encode_events(run_id: str, records: list[dict[str, Any]]) -> str:
     """The stream's frame of a run's records."""
     frame = {"type": "events", "run": run_id, "events": records}
     return json.dumps(frame, separators=(",", ":"), ensure_ascii=False)
+
+
+def _count(value: Any) -> int:
+    """A whole number that a database column holds.
+
+    Raises: TypeError, ValueError.
+    """
+    number = int(value)
+    if abs(number) > MAX_NUMBER:
+        raise ValueError(f"{number} has more than 64 bits")
+    return number
+
+
+def _key(name: str) -> str:
+    """A metric's name, if it is one that a database column holds.
+
+    Raises: ValueError.
+    """
+    if len(name) > MAX_KEY:
+        raise ValueError(f"a metric's name has at most {MAX_KEY} characters")
+    return name
 
 
 def _number(value: Any) -> float | None:

@@ -10,11 +10,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
+from server.db import DatabaseTroubleError
 from server.errors import NotFoundError
-from server.metrics.follower import Follower
+from server.metrics.follower import Follower, StaleError
 from server.runs.index import RunIndex
+from server.runs.leftovers import has_processes
 from xoron_core.contract.run_directory import RunDirectory
 from xoron_core.contract.segments import LIVE_NAME
 from xoron_core.contract.states import ENDED, LIVE
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 POLL_S = 0.03
 IDLE_POLL_S = 1.0
 RETRY_S = 5.0
+TEND_S = 0.5
+"""How often the index itself is looked at."""
 COMMIT_S = 0.1
 """Metrics wait this long for company; a change of state does not wait."""
 SETTLE_S = 0.2
@@ -55,14 +57,16 @@ class Ingest:
     """Follows every run: the live ones every 30 ms, the others once a second by a look at the file's size."""
 
     def __init__(self, index: RunIndex, listeners: Listeners) -> None:
-        self.has_caught_up = threading.Event()
+        self.has_caught_up = index.database.is_whole
         self._index = index
         self._listeners = listeners
         self._followed: dict[str, _Followed] = {}
         self._bad: dict[str, float] = {}
+        self._problems: dict[str, str] = {}
         self._requests: queue.SimpleQueue[tuple[str, Future[None] | None]] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._next_scan = 0.0
+        self._next_tend = 0.0
         self._has_scanned = False
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
@@ -82,12 +86,20 @@ class Ingest:
         """Whether the thread still works."""
         return self._thread.is_alive()
 
+    @property
+    def problems(self) -> dict[str, str]:
+        """Run → why it cannot be read, or not to its end."""
+        return dict(self._problems)
+
     def wake(self, run_id: str) -> None:
         """Look at a run now, from any thread."""
         self._requests.put((run_id, None))
 
     def catch_up(self, run_id: str, timeout_s: float = 30) -> None:
-        """Wait until what a run's files hold now is in the index."""
+        """Wait until what a run's files hold now is in the index.
+
+        Raises: DatabaseTroubleError.
+        """
         done: Future[None] = Future()
         self._requests.put((run_id, done))
         done.result(timeout_s)
@@ -100,17 +112,43 @@ class Ingest:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            if not self._index_is_well():
+                self._serve(TEND_S)
+                continue
             now = time.monotonic()
             if now >= self._next_scan:
                 self._scan_guarded()
                 self._next_scan = now + IDLE_POLL_S
             due = [run_id for run_id, one in self._followed.items() if one.due <= now]
             progress = [self._guarded(run_id, self._poll) for run_id in due]
-            if self._has_scanned and all(one.has_been_current for one in self._followed.values()):
+            if self._is_complete():
                 self.has_caught_up.set()
             self._serve(0 if any(progress) else POLL_S)
         for one in self._followed.values():
             one.follower.pause()
+
+    def _is_complete(self) -> bool:
+        is_usable = self._index.database.trouble is None and self._has_scanned
+        return is_usable and all(one.has_been_current for one in self._followed.values())
+
+    def _index_is_well(self) -> bool:
+        """Whether the index can be used; when it could not, everything begins again from what it holds then."""
+        database = self._index.database
+        now = time.monotonic()
+        if now < self._next_tend and database.trouble is None:
+            return True
+        self._next_tend = now + TEND_S
+        if database.is_well():
+            return True
+        self._let_go()
+        return database.heal()
+
+    def _let_go(self) -> None:
+        self.has_caught_up.clear()
+        self._has_scanned, self._next_scan = False, 0.0
+        for one in self._followed.values():
+            one.follower.pause()
+        self._followed.clear()
 
     def _serve(self, timeout_s: float) -> None:
         """Answer requests of other threads; the first is waited for so long."""
@@ -123,6 +161,11 @@ class Ingest:
             return
 
     def _answer(self, request: str, done: Future[None] | None) -> None:
+        trouble = self._index.database.trouble
+        if trouble is not None and request and not request.startswith("-"):
+            if done is not None:
+                done.set_exception(DatabaseTroubleError(trouble))
+            return
         if request.startswith("-"):
             if (gone := self._followed.pop(request[1:], None)) is not None:
                 gone.follower.pause()
@@ -143,6 +186,8 @@ class Ingest:
         try:
             self._scan()
             self._has_scanned = True
+        except DatabaseTroubleError:
+            return  # known and told; this thread waits until it is over
         except Exception:  # boundary: a full disk, say; this thread goes on, the next look is soon
             log.exception("looking for runs failed; trying again in %s s", IDLE_POLL_S)
 
@@ -151,6 +196,7 @@ class Ingest:
         found = {run.id: run for run in self._index.home.run_directories()}
         for run_id in set(self._followed) - set(found):
             self._followed.pop(run_id).follower.pause()
+            self._problems.pop(run_id, None)
             self._index.remove(run_id)
         if not self.has_caught_up.is_set():
             for run_id in set(self._index.known()) - set(found):
@@ -170,12 +216,14 @@ class Ingest:
             row = self._index.refresh(run.id)
         except NotFoundError:
             return
-        except (OSError, SQLAlchemyError):  # nothing is wrong with the run: it is tried again
+        except (OSError, DatabaseTroubleError):  # nothing is wrong with the run: it is tried again
             raise
         except Exception as error:  # noqa: BLE001 -- boundary: a run that nobody can read must not hide the others
             log.warning("run %s is left out: %s: %s", run.id, type(error).__name__, error)
             self._bad[run.id] = run.run_file.stat().st_mtime
+            self._problems[run.id] = f"{type(error).__name__}: {error}"
             return
+        self._problems.pop(run.id, None)
         self._followed[run.id] = _Followed(Follower(self._index, run, row))
 
     def _guarded(self, run_id: str, work: Callable[[str, _Followed], bool]) -> bool:
@@ -184,19 +232,28 @@ class Ingest:
             return False
         try:
             return work(run_id, one)
-        except Exception:  # boundary: one run's trouble; the others go on, this one is tried again
+        except DatabaseTroubleError:  # known and told; the run is taken in again when it is over
+            self._followed.pop(run_id).follower.pause()
+            return False
+        except StaleError as error:
+            log.warning("%s; reading on from there", error)
+            self._reopen(run_id, one, 0.0)
+            return False
+        except Exception as error:  # boundary: one run's trouble; the others go on, this one is tried again
             log.exception("following %s failed; trying again in %s s", run_id, RETRY_S)
-            self._reopen(run_id, one)
+            self._problems[run_id] = f"{type(error).__name__}: {error}"
+            one.has_been_current = True  # as far as it can be
+            self._reopen(run_id, one, RETRY_S)
             return False
 
-    def _reopen(self, run_id: str, one: _Followed) -> None:
+    def _reopen(self, run_id: str, one: _Followed, after_s: float) -> None:
         """Begin again from what the index holds: what was folded but not committed is read once more."""
         one.follower.pause()
         try:
             one.follower = Follower(self._index, one.follower.run, self._index.row(run_id))
-        except (NotFoundError, SQLAlchemyError):
+        except (NotFoundError, DatabaseTroubleError):
             del self._followed[run_id]
-        one.due = time.monotonic() + RETRY_S
+        one.due = time.monotonic() + after_s
 
     def _poll(self, run_id: str, one: _Followed) -> bool:
         """Read what is new and commit it when it is time to; whether anything was done."""
@@ -220,6 +277,7 @@ class Ingest:
 
     def _commit(self, run_id: str, one: _Followed) -> bool:
         records = one.follower.commit()
+        self._problems.pop(run_id, None)
         for tell in self._listeners.on_events:
             tell(run_id, records)
         return True
@@ -246,11 +304,3 @@ def _seen(run: RunDirectory) -> tuple[int, int]:
     except FileNotFoundError:
         return (0, 0)
     return (status.st_ino, status.st_size)
-
-
-def has_processes(run: RunDirectory) -> bool:
-    """Whether the run's keeper or trainer is still there."""
-    keeper = run.keeper()
-    if keeper is None:
-        return False
-    return keeper.keeper.is_alive() or (keeper.trainer is not None and keeper.trainer.is_alive())

@@ -12,7 +12,9 @@ from xoron_core.contract.events import (
     ReceiptEvent,
     StampedEvent,
     StateEvent,
+    TroubleEvent,
 )
+from xoron_core.contract.exit_codes import Failure
 from xoron_core.contract.modalities import modality_infos
 from xoron_core.contract.states import RunState
 
@@ -41,12 +43,23 @@ class StateFact(BaseModel):
     reason: str | None
 
 
+class TroubleFact(BaseModel):
+    """The newest `trouble` event."""
+
+    attempt: int
+    time: str
+    action: str
+    failure: Failure | None
+    reason: str
+
+
 class RunFacts(BaseModel):
     """The sum of a run's events up to `last_seq`."""
 
     last_seq: int = 0
     state: StateFact | None = None
     phase: Phase | None = None
+    trouble: TroubleFact | None = None
     started_at: str | None = None
     updated_at: str | None = None
     step: int = 0
@@ -110,6 +123,14 @@ class RunFacts(BaseModel):
                 detail=event.detail,
                 since=stamp.time,
                 deadline=event.deadline,
+            )
+        elif isinstance(event, TroubleEvent):
+            self.trouble = TroubleFact(
+                attempt=stamp.attempt,
+                time=stamp.time,
+                action=event.action,
+                failure=event.failure,
+                reason=event.reason,
             )
         elif isinstance(event, BadSampleEvent):
             self.bad[event.source] = max(event.count, self.bad.get(event.source, 0))

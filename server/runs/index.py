@@ -3,24 +3,30 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Connection
 
-from server.db import Database
+from server.db import Database, DatabaseTroubleError
 from server.errors import NotFoundError
 from server.runs import store
 from server.runs.attempts import newest_config
 from server.runs.children import Children
-from server.runs.facts import RunFacts
+from server.runs.facts import RunFacts, typed
+from server.runs.keeping.ending import last_state
+from server.runs.standing import Standing, asked, line_of
 from server.runs.store import RunRow
-from xoron_core.contract.derive import derive_state, keeper_is_alive
+from xoron_core.contract.derive import LastState, derive_state, keeper_is_alive
 from xoron_core.contract.errors import RunDirectoryError, XoronError
 from xoron_core.contract.home import Home
 from xoron_core.contract.run_directory import RunDirectory, RunRecord
 from xoron_core.contract.states import RunState
-from xoron_core.contract.tailer import Cursor
+from xoron_core.contract.tailer import Cursor, EventTailer
 
 log = logging.getLogger(__name__)
+
+_GLANCE_BYTES = 1 << 16
+_BEFORE = {RunState.QUEUED: RunState.STARTING}
 
 
 class RunIndex:
@@ -34,6 +40,7 @@ class RunIndex:
         self.on_change: list[Callable[[RunRow], None]] = []
         self.on_refresh: list[Callable[[str], None]] = []
         self.on_remove: list[Callable[[str], None]] = []
+        self._last: dict[str, RunRow] = {}
 
     def directory(self, run_id: str) -> RunDirectory:
         """The run's directory.
@@ -59,9 +66,13 @@ class RunIndex:
 
         Raises: NotFoundError when there is none; RunDirectoryError when its files are malformed.
         """
-        run = self.directory(run_id)
-        record = run.record()
-        with self.database.writing:  # held until the change is announced, so that announcements keep their order
+        with self.database.writing:  # held from the look at the files on: an older look must not replace a later one
+            run = self.directory(run_id)
+            record = run.record()
+            if record.id != run_id:
+                raise RunDirectoryError(
+                    f"{run.run_file} is that of run {record.id}: a copy must keep the name of its folder"
+                )
             with self.database.write() as connection:
                 old = store.get(connection, run_id)
                 facts, cursor = (RunFacts(), Cursor()) if old is None else (old.facts, old.cursor)
@@ -70,10 +81,25 @@ class RunIndex:
                     store.save(connection, new)
             if new != old:
                 self.announce(new)
+        self._last[run_id] = new
         if new != old:
             for tell in self.on_refresh:
                 tell(run_id)
         return new
+
+    def look(self, run_id: str) -> RunRow:
+        """As `refresh`, but while the index cannot be used, what the files say beside what was known last.
+
+        Raises: NotFoundError; DatabaseTroubleError for a run that this server has not seen yet.
+        """
+        try:
+            return self.refresh(run_id)
+        except DatabaseTroubleError:
+            old = self._last.get(run_id)
+            if old is None:
+                raise
+            run = self.directory(run_id)
+            return self._derive(run, run.record(), _read_on(run, old), old.cursor, old)
 
     def known(self) -> list[str]:
         """The runs that the index has."""
@@ -94,6 +120,7 @@ class RunIndex:
 
     def announce(self, row: RunRow) -> None:
         """Tell whoever wants to know."""
+        self._last[row.id] = row
         for tell in self.on_change:
             tell(row)
 
@@ -101,22 +128,59 @@ class RunIndex:
         """Forget a run."""
         with self.database.write() as connection:
             store.remove(connection, run_id)
+        self._last.pop(run_id, None)
         for tell in self.on_remove:
             tell(run_id)
+
+    def stand(self, run_id: str, state: RunState, **standing: Any) -> None:
+        """Note what was found out about a run, unless it has left that state meanwhile."""
+        with self.database.writing:
+            with self.database.write() as connection:
+                old = store.get(connection, run_id)
+                if old is None or old.state is not state:
+                    return
+                new = replace(old, standing=old.standing.model_copy(update=standing))
+                if new == old:
+                    return
+                store.save(connection, new)
+            self.announce(new)
 
     def _derive(
         self, run: RunDirectory, record: RunRecord, facts: RunFacts, cursor: Cursor, old: RunRow | None
     ) -> RunRow:
         last = facts.last_state()
-        attempt = record.attempt if last is None else max(record.attempt, last.attempt)
-        has_begun = run.attempt_file(attempt).exists()
-        alive = self.children.is_alive(run.id, attempt) or keeper_is_alive(run, attempt)
-        state = derive_state(record, last, has_begun=has_begun, keeper_alive=alive)
+        state, attempt = self._state(run, record, last)
+        if state is RunState.INTERRUPTED and has_unread(run, cursor):  # how it ended is written, and about to be read
+            if old is None:
+                state, _ = self._state(run, record, last_state(run.path))
+            else:
+                state = _BEFORE.get(old.state, old.state)
         if old is not None and old.attempt == attempt and old.state is not RunState.QUEUED:
             max_steps = old.max_steps
         else:
             max_steps = self._max_steps(run, attempt)
-        return RunRow(record, facts, state, max_steps, cursor)
+        return RunRow(record, facts, state, max_steps, cursor, self._stand(run, record, facts, state, attempt, old))
+
+    def _state(self, run: RunDirectory, record: RunRecord, last: LastState | None) -> tuple[RunState, int]:
+        """The state, and the newest attempt."""
+        attempt = record.attempt if last is None else max(record.attempt, last.attempt)
+        has_begun = run.attempt_file(attempt).exists()
+        alive = self.children.is_alive(run.id, attempt) or keeper_is_alive(run, attempt)
+        return derive_state(record, last, has_begun=has_begun, keeper_alive=alive), attempt
+
+    def _stand(
+        self, run: RunDirectory, record: RunRecord, facts: RunFacts, state: RunState, attempt: int, old: RunRow | None
+    ) -> Standing:
+        known = Standing() if old is None else old.standing
+        is_same = old is not None and (old.record.attempt, old.record.resumed_by) == (record.attempt, record.resumed_by)
+        line = known.line if is_same else line_of(run, record)
+        is_at_rest = old is not None and old.state is state and old.attempt == attempt
+        return Standing(
+            line=line,
+            waiting=known.waiting if is_at_rest and state is RunState.QUEUED else None,
+            asked=asked(run, state, facts, line, attempt, known.asked),
+            why=known.why if is_at_rest and state is RunState.INTERRUPTED else None,
+        )
 
     def _max_steps(self, run: RunDirectory, attempt: int) -> int | None:
         """Steps at which the run is complete, from the newest attempt's configuration."""
@@ -125,3 +189,21 @@ class RunIndex:
         except XoronError as error:
             log.warning("the configuration of %s cannot be read: %s", run.id, error)
             return None
+
+
+def _read_on(run: RunDirectory, row: RunRow) -> RunFacts:
+    """A row's facts with the states that the run went through since."""
+    facts = row.facts.model_copy(deep=True)
+    with EventTailer(run.path, row.cursor) as tailer:
+        while records := tailer.poll():
+            for record in records:
+                stamp, event = (record["kind"] == "state" and typed(record)) or (None, None)
+                if stamp is not None and event is not None:
+                    facts.add(stamp, event)
+    return facts
+
+
+def has_unread(run: RunDirectory, cursor: Cursor) -> bool:
+    """Whether the run has said more than the index knows."""
+    with EventTailer(run.path, cursor) as tailer:
+        return bool(tailer.poll(_GLANCE_BYTES))

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.errors import ConfigError
 
 MAX_DEPTH = 16
@@ -39,6 +40,17 @@ def check_integer(field: str, value: int) -> None:
     """
     if abs(value) > MAX_INTEGER:
         raise ConfigError.of(field, f"must be between -{MAX_INTEGER} and {MAX_INTEGER}", str(value))
+
+
+def check_gpus(config: RunConfig, num_gpus: int) -> None:
+    """Let pass a run that this server, which has so many GPUs, can start at some time.
+
+    Raises: ConfigError naming what is there.
+    """
+    wanted = config.resources.num_gpus(host_has_gpus=num_gpus > 0)
+    if wanted > num_gpus:
+        there = "has none" if num_gpus == 0 else f"has {num_gpus}"
+        raise ConfigError.of("resources.gpus", f"more GPUs than there are: this server {there}", wanted)
 
 
 def check_name(name: str) -> None:

@@ -2,13 +2,15 @@
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, or_, select
+from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from server import db
 from server.runs.facts import RunFacts
+from server.runs.standing import Standing
+from xoron_core.contract.api import Waiting
 from xoron_core.contract.errors import ConfigError
 from xoron_core.contract.run_directory import RunRecord
 from xoron_core.contract.states import LIVE, RunState
@@ -24,6 +26,12 @@ class RunRow:
     state: RunState
     max_steps: int | None
     cursor: Cursor
+    standing: Standing = field(default_factory=Standing)
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """Where it stands in the queue and why, once the scheduler has looked."""
+        return self.standing.waiting
 
     @property
     def id(self) -> str:
@@ -44,6 +52,7 @@ def _row(row: Row[Any]) -> RunRow:
         state=RunState(row.state),
         max_steps=row.max_steps,
         cursor=Cursor(row.cursor_seq, row.cursor_first_seq, row.cursor_offset),
+        standing=Standing() if row.waiting is None else Standing.model_validate_json(row.waiting),
     )
 
 
@@ -75,9 +84,29 @@ def queue(connection: Connection) -> list[RunRow]:
     statement = (
         select(db.runs)
         .where(db.runs.c.state == RunState.QUEUED.value)
-        .order_by(db.runs.c.priority.desc(), db.runs.c.created_at, db.runs.c.id)
+        .order_by(db.runs.c.priority.desc(), db.runs.c.place, db.runs.c.created_at, db.runs.c.id)
     )
     return [_row(row) for row in connection.execute(statement)]
+
+
+def live_names(connection: Connection) -> dict[str, str]:
+    """Runs that were live when last looked at, and what they are called."""
+    is_live = db.runs.c.state.in_([state.value for state in LIVE])
+    rows = connection.execute(select(db.runs.c.id, db.runs.c.record).where(is_live).order_by(db.runs.c.id))
+    return {row.id: RunRecord.model_validate_json(row.record).name for row in rows}
+
+
+def interrupted_ids(connection: Connection) -> list[str]:
+    """Runs whose keeper went away, the oldest first."""
+    is_interrupted = db.runs.c.state == RunState.INTERRUPTED.value
+    ordered = select(db.runs.c.id).where(is_interrupted).order_by(db.runs.c.created_at, db.runs.c.id)
+    return list(connection.scalars(ordered))
+
+
+def last_place(connection: Connection) -> float:
+    """The largest place that any run has, whether it waits or not; -1 before the first."""
+    place = connection.scalar(select(func.max(db.runs.c.place)))
+    return -1.0 if place is None else float(place)
 
 
 def page(
@@ -123,6 +152,8 @@ def save(connection: Connection, row: RunRow) -> None:
         "created_at": record.created_at,
         "state": row.state.value,
         "priority": record.priority,
+        "place": record.place,
+        "waiting": None if row.standing == Standing() else row.standing.model_dump_json(),
         "tags": "\n" + "".join(f"{tag}\n" for tag in record.tags),
         "idempotency_key": record.idempotency_key,
         "max_steps": row.max_steps,

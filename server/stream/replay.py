@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import select
 
 from server import db
-from server.db import Database
+from server.db import Database, DatabaseTroubleError
 from xoron_core.contract.run_directory import RunDirectory
 from xoron_core.contract.tailer import Cursor, EventTailer
 
@@ -44,8 +44,11 @@ class Replay:
             .order_by(marks.seq.desc())
             .limit(1)
         )
-        with self._database.read() as connection:
-            row = connection.execute(statement).one_or_none()
+        try:
+            with self._database.read() as connection:
+                row = connection.execute(statement).one_or_none()
+        except DatabaseTroubleError:  # then it is searched for from the beginning
+            row = None
         return EventTailer(self._run.path, Cursor() if row is None else Cursor(row.seq, row.first_seq, row.offset))
 
     def close(self) -> None:

@@ -1,19 +1,15 @@
-"""REST about the server itself: what it offers, what it runs on, whether it is well."""
+"""REST about the server itself: what it offers, what it runs on."""
 
 import importlib.metadata
 import importlib.util
 import os
 import socket
-from http import HTTPStatus
 from typing import Annotated
 
 import psutil
 from fastapi import APIRouter, Depends
-from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
-from server import db
-from server.errors import HttpError, problem_fields
+from server.errors import problem_fields
 from server.runs import store
 from server.services import Services, services
 from xoron_core.contract import CONTRACT_VERSION
@@ -32,14 +28,7 @@ from xoron_core.contract.presets import preset_names, resolve
 from xoron_core.contract.states import TRANSITIONS
 
 router = APIRouter(tags=["system"])
-health = APIRouter(tags=["health"])
 Opened = Annotated[Services, Depends(services)]
-
-
-class NotReadyError(HttpError):
-    """The server cannot do its work."""
-
-    status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 @router.get("/presets")
@@ -84,36 +73,8 @@ def show_system(opened: Opened) -> SystemInfo:
         memory_total=memory.total,
         memory_used=memory.total - memory.available,
         disk_free=psutil.disk_usage(str(opened.home.path)).free,
-        gpus=[],
+        gpus=opened.pool.shown(),
         torch_installed=importlib.util.find_spec("torch") is not None,
         max_runs=opened.settings.max_runs,
         live_runs=live_runs,
     )
-
-
-@health.get("/healthz")
-async def healthz() -> dict[str, str]:
-    """The process answers."""
-    return {"status": "ok"}
-
-
-@health.get("/readyz")
-def readyz(opened: Opened) -> dict[str, str]:
-    """Every part works."""
-    troubles = []
-    if not opened.ingest.is_alive:
-        troubles.append("the thread that reads events has died; restart the server")
-    elif not opened.ingest.has_caught_up.is_set():
-        troubles.append("the index is still catching up with the run directories")
-    if not opened.scheduler.is_alive:
-        troubles.append("the thread that launches runs has died; restart the server")
-    if not os.access(opened.home.runs, os.W_OK):
-        troubles.append("the home cannot be written")
-    try:
-        with opened.database.read() as connection:
-            connection.scalar(select(db.meta.c.version))
-    except SQLAlchemyError as error:
-        troubles.append(f"the index cannot be read ({type(error).__name__}); restart the server to rebuild it")
-    if troubles:
-        raise NotReadyError("; ".join(troubles))
-    return {"status": "ready"}

@@ -18,7 +18,9 @@ from xoron_core.contract.process import ProcessIdentity
 
 XORON = [sys.executable, "-m", "xoron_core.cli"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("XORON_")} | {"COLUMNS": "200"}
-SCRIPTED = Path(__file__).parents[1] / "support" / "scripted_trainer.py"
+SUPPORT = Path(__file__).parents[1] / "support"
+SCRIPTED = SUPPORT / "scripted_trainer.py"
+SMALL = SUPPORT / "small_trainer.py"
 
 
 def xoron(*words: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -117,8 +119,7 @@ class TestTrain:
         assert list((Path(last["path"]) / "commands").iterdir())
 
     def test_a_second_ctrl_c_is_sigterm(self, tmp_path: Path) -> None:
-        small = Path(__file__).parents[1] / "support" / "small_trainer.py"
-        trainer = json.dumps([sys.executable, str(small), "deaf_to_commands"])
+        trainer = json.dumps([sys.executable, str(SMALL), "deaf_to_commands"])
         words = [*XORON, "train", "--preset", "demo", "--home", str(tmp_path), "--trainer-command", trainer, "--json"]
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as one:
             assert one.stdout is not None
@@ -132,6 +133,29 @@ class TestTrain:
             last = json.loads(one.stdout.readlines()[-1])
             assert one.wait() == 0
         assert (last["exit"]["state"], last["exit"]["signal"]) == ("stopped", signal.SIGTERM)
+
+    def test_a_run_that_crashes_goes_on_and_says_so(self, tmp_path: Path) -> None:
+        trainer = json.dumps([sys.executable, str(SMALL), "crash_twice"])
+        words = ["--home", str(tmp_path), "--trainer-command", trainer, "trouble.restart_delay_s=0"]
+        told = xoron("train", "--preset", "demo", *words).stdout
+        assert "trouble: RuntimeError: the loss went to the moon at step 5; restart 1 of 3" in told
+        assert told.count("the loss went to the moon at step 5") == 1
+        assert "attempt 3: completed" in told
+
+    def test_ctrl_c_ends_a_later_attempt(self, tmp_path: Path) -> None:
+        trainer = json.dumps([sys.executable, str(SMALL), "crash_once"])
+        words = ["--home", str(tmp_path), "--trainer-command", trainer, "trouble.restart_delay_s=0", "--json"]
+        command = [*XORON, "train", "--preset", "demo", *words]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                record = json.loads(line)
+                if (record["attempt"], record.get("state")) == (2, "running"):
+                    break
+            process.send_signal(signal.SIGINT)
+            last = json.loads(process.stdout.readlines()[-1])
+            assert process.wait() == 0
+        assert (last["exit"]["attempt"], last["exit"]["state"]) == (2, "stopped")
 
     def test_a_run_outlives_a_killed_command(self, tmp_path: Path) -> None:
         words = [*XORON, *train_words(tmp_path, "--preset", "demo", "--json")]
@@ -230,6 +254,26 @@ class TestRuns:
         assert [row["id"] for row in page["items"]] == [run_id]
         assert json.loads(xoron("runs", "logs", run_id, "--json", *url).stdout)["offset"] == 0
         xoron("runs", "logs", run_id, "--follow", *url)
+
+    def test_the_queue_is_shown_and_reordered(self, url: list[str], running_server: RunningServer) -> None:
+        start = ["runs", "start", "training.max_steps=null", "--preset", "demo", *url]
+        live, a, b, c = (xoron(*start, "--name", name).stdout.strip() for name in ("live", "a", "b", "c"))
+        running_server.wait_state(live, "running")
+        told = wait_for(lambda: "next after" in (now := xoron("runs", "queue", *url).stdout) and now)
+        assert "1 of 1 slots are taken, 3 runs wait" in told
+        assert f"1 of 1 slot is taken by {live} (live)" in told
+        assert "queued (1.)" in xoron("runs", "list", *url).stdout
+
+        def move(*words: str) -> list[str]:
+            queue = json.loads(xoron("runs", "move", *words, "--json", *url).stdout)
+            return [run["id"] for run in queue["items"]]
+
+        assert move(c, "--first") == [c, a, b]
+        assert move(c, "--before", b) == [a, c, b]
+        assert move(a, "--last") == [c, b, a]
+        assert [run["id"] for run in json.loads(xoron("runs", "queue", "--json", *url).stdout)["items"]] == [c, b, a]
+        assert "does not wait" in xoron("runs", "move", live, "--first", *url, status=1).stderr
+        assert "give one of" in xoron("runs", "move", a, "--first", "--last", *url, status=2).stderr
 
     def test_a_run_that_ends_too_early_is_status_1(self, url: list[str]) -> None:
         run_id = xoron("runs", "start", "training.max_steps=2", "--preset", "demo", *url).stdout.strip()

@@ -1,5 +1,7 @@
 """The typed client against a real server with real keepers and a scripted trainer."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -141,3 +143,28 @@ def test_no_server_says_what_to_do(tmp_path: Path) -> None:
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(XoronConnectionError, match="not an address"):
         XoronClient(url)
+
+
+def test_the_queue_is_shown_and_reordered(running_server: RunningServer) -> None:
+    with connect(running_server) as client:
+        live = client.create_run(CreateRun(preset="demo"))
+        client.wait(live.id, "running", timeout_s=30)
+        first, second = (client.create_run(CreateRun(preset="demo")).id for _ in range(2))
+        assert [run.id for run in client.queue().items] == [first, second]
+        assert [run.id for run in client.reorder([second, first]).items] == [second, first]
+        assert client.queue().live == [live.id]
+        with pytest.raises(XoronApiError, match="running") as refusal:
+            client.reorder([first, live.id])
+        assert refusal.value.status == 409
+
+
+def test_a_run_that_is_resumed_by_itself_has_not_ended(running_server: RunningServer) -> None:
+    with connect(running_server) as client:
+        body = CreateRun(preset="demo", config={"training": {"max_steps": 40}, "trouble": {"restart_delay_s": 0.0}})
+        run = client.create_run(body)
+        client.wait(run.id, "step:3", timeout_s=30)
+        keeper = running_server.home.run(run.id).keeper()
+        assert keeper is not None
+        os.kill(keeper.keeper.pid, signal.SIGKILL)
+        ended = client.wait(run.id, timeout_s=60)
+        assert (ended.state, ended.attempt, ended.step) == (RunState.COMPLETED, 2, 40)

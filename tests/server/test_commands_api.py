@@ -1,10 +1,16 @@
 """Stop, pause, resume, cancel, checkpoint, sample; the queue."""
 
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
 import pytest
+from support.clerk import PaperGpus
+from support.postgresql import ON_BOTH
 from support.runs import wait_for
 from support.scripted_run import ScriptedRun
 from support.serving import RunningServer, StartServer, scripted_launch
 
+from xoron_core.contract.events import StateEvent
 from xoron_core.contract.states import RunState
 
 ENDLESS = {"training": {"max_steps": None, "save_steps": 5}}
@@ -19,6 +25,7 @@ def num_commands(server: RunningServer, run_id: str) -> int:
     return len(list(server.home.run(run_id).commands.after(0)))
 
 
+@ON_BOTH
 def test_stop_checkpoints_and_resume_goes_on_from_there(running_server: RunningServer) -> None:
     run_id = running_server.create(ENDLESS)["id"]
     wait_for(lambda: running_server.show(run_id)["step"] >= 7)
@@ -63,6 +70,7 @@ def test_stop_without_saving_leaves_no_checkpoint(running_server: RunningServer)
     assert running_server.home.run(run_id).attempt(2).checkpoint is None
 
 
+@ON_BOTH
 def test_pause_gives_the_place_free_and_resume_takes_it_again(running_server: RunningServer) -> None:
     run_id = running_server.create(ENDLESS)["id"]
     running_server.wait_state(run_id, "running")
@@ -169,6 +177,7 @@ def test_resume_from_a_checkpoint_that_is_not_there_is_refused(running_server: R
         assert run.directory.attempt(2).checkpoint == "checkpoints/step-00000007"
 
 
+@ON_BOTH
 def test_the_queue_goes_by_priority_then_age(start_server: StartServer) -> None:
     server = start_server(max_runs=1, launch=scripted_launch(0.01))
     first = server.create(ENDLESS)["id"]
@@ -183,14 +192,114 @@ def test_the_queue_goes_by_priority_then_age(start_server: StartServer) -> None:
     assert began[2] < began[0] < began[1]
 
 
-def test_a_launch_that_fails_is_told(start_server: StartServer) -> None:
-    def fail(*_: object) -> None:
+def test_a_launch_that_fails_is_tried_again_and_told(start_server: StartServer) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError("no more processes")
 
     server = start_server(launch=fail)
-    run_id = server.create()["id"]
-    row = server.wait_state(run_id, "interrupted")
+    run_id = server.create({"trouble": {"restart_delay_s": 0.0, "max_interruptions": 1}})["id"]
+    row = wait_for(lambda: "tried 1 times already" in str((now := server.show(run_id))["reason"]) and now)
+    assert (row["state"], row["attempt"]) == ("interrupted", 2)
+    assert "no more processes" in row["reason"]
     assert "resume" in row["actions"]
+
+
+@pytest.mark.parametrize(("verb", "state"), [("stop", "stopped"), ("pause", "paused"), ("cancel", "cancelled")])
+def test_a_waiting_run_is_taken_out_at_once_however_often_it_is_asked(
+    running_server: RunningServer, verb: str, state: str
+) -> None:
+    first = running_server.create(ENDLESS)["id"]
+    running_server.wait_state(first, "running")
+    second = running_server.create(ENDLESS)["id"]
+    assert {"stop", "pause", "cancel"} == set(running_server.show(second)["actions"])
+    for _ in range(10):
+        status, row = post(running_server, second, verb)
+        assert (status, row["state"]) == (202, state)
+    assert num_commands(running_server, second) == 0
+    assert running_server.api.get("/queue").json()["items"] == []
+    if state != "cancelled":
+        assert post(running_server, second, "resume")[1]["state"] == "queued"
+        assert post(running_server, second, "resume")[1]["attempt"] == 1
+        post(running_server, first, "stop")
+        running_server.wait_state(second, "running")
+        assert running_server.home.run(second).attempt(1).cause == "started"
+
+
+def test_stop_pressed_ten_times_is_one_stop(running_server: RunningServer) -> None:
+    run_id = running_server.create(ENDLESS)["id"]
+    running_server.wait_state(run_id, "running")
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: post(running_server, run_id, "stop"), range(10)))
+    assert {status for status, _ in answers} == {202}
+    assert {str(row["state"]) for _, row in answers} <= {"stopping", "stopped"}
+    running_server.wait_state(run_id, "stopped")
+    assert num_commands(running_server, run_id) == 1
+
+
+def test_a_run_that_is_starting_can_be_paused(start_server: StartServer) -> None:
+    server = start_server()
+    run_id = server.create(ENDLESS)["id"]
+    server.wait_state(run_id, "starting", "running")
+    assert post(server, run_id, "pause")[0] == 202
+    assert server.wait_state(run_id, "paused")["actions"] == ["resume", "stop", "cancel"]
+
+
+@pytest.mark.parametrize(("verb", "state"), [("stop", "stopped"), ("cancel", "cancelled")])
+def test_a_run_that_is_pausing_can_be_ended(running_server: RunningServer, verb: str, state: str) -> None:
+    with ScriptedRun(running_server.home) as run:
+        running_server.wait_state(run.id, "running")
+        post(running_server, run.id, "pause")
+        run.say(StateEvent(state=RunState.PAUSING))
+        assert running_server.wait_state(run.id, "pausing")["actions"] == ["stop", "cancel"]
+        for _ in range(3):
+            answer, row = post(running_server, run.id, verb)
+            assert (answer, row["state"]) == (202, "stopping")
+        assert num_commands(running_server, run.id) == 2
+        run.say(StateEvent(state=RunState.STOPPING))
+        run.end(RunState(state))
+        assert running_server.wait_state(run.id, state)["attempt"] == 1
+
+
+def test_the_queue_is_shown_and_reordered(running_server: RunningServer) -> None:
+    api = running_server.api
+    first = running_server.create(ENDLESS, name="first")["id"]
+    running_server.wait_state(first, "running")
+    a, b, c = (running_server.create(ENDLESS, name=name)["id"] for name in "abc")
+    urgent = running_server.create(ENDLESS, priority=1)["id"]
+    queue = running_server.queue()
+    assert [run["id"] for run in queue["items"]] == [urgent, a, b, c]
+    assert [run["waiting"]["position"] for run in queue["items"]] == [1, 2, 3, 4]
+    taken = f"1 of 1 slot is taken by {first} (first)"
+    wait_for(lambda: running_server.queue()["items"][0]["waiting"]["reason"] == taken)
+    assert (queue["live"], queue["max_runs"], queue["gpus"]) == ([first], 1, [])
+    assert [run["id"] for run in api.put("/queue", json={"runs": [c, a]}).json()["items"]] == [urgent, c, b, a]
+    for runs, status in (([a, a], 422), ([a, "nope"], 422), ([a, first], 409), ([], 422)):
+        refusal = api.put("/queue", json={"runs": runs})
+        assert refusal.status_code == status
+        assert refusal.headers["content-type"] == "application/problem+json"
+    assert [run["id"] for run in api.get("/queue").json()["items"]] == [urgent, c, b, a]
+    wait_for(lambda: running_server.show(c)["waiting"]["position"] == 2)
+
+
+def test_the_server_shows_its_gpus_and_refuses_what_it_lacks(start_server: StartServer) -> None:
+    uuid = f"GPU-{uuid4()}"
+    server = start_server(inventory=PaperGpus(uuid), max_runs=2)
+    run_id = server.create({**ENDLESS, "resources": {"device": "cuda"}})["id"]
+    server.wait_state(run_id, "running")
+    waits = server.create({**ENDLESS, "resources": {"device": "cuda"}})["id"]
+    row = wait_for(lambda: (now := server.show(waits))["waiting"] and now)
+    assert row["waiting"] == {"position": 1, "reason": f"waits for 1 GPU; 0 of 1 are free (others: {run_id})"}
+    for path in ("/system", "/queue"):
+        (gpu,) = server.api.get(path).json()["gpus"]
+        assert (gpu["uuid"], gpu["run"], gpu["is_leased"]) == (uuid, run_id, True)
+    refusal = server.api.post("/runs", json={"preset": "demo", "config": {"resources": {"gpus": 2}}})
+    assert refusal.status_code == 422
+    assert refusal.json()["errors"][0]["field"] == "resources.gpus"
+    post(server, run_id, "stop")
+    server.wait_state(run_id, "stopped")
+    server.wait_state(waits, "running")
+    (gpu,) = server.api.get("/system").json()["gpus"]
+    assert gpu["run"] == waits
 
 
 def test_resume_may_change_the_configuration(running_server: RunningServer) -> None:

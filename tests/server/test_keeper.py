@@ -67,8 +67,8 @@ def test_a_trainer_that_finishes_completes_the_run(keep: Any) -> None:
     end = kept.end()
     assert (end.state, end.exit_code, end.signal) == ("completed", 0, None)
     assert states(kept.run) == ["starting", "running", "completed"]
-    assert events(kept.run)[-1]["phase"] == "exited"
-    assert [record["seq"] for record in events(kept.run)] == [1, 2, 3, 4, 5]
+    assert [record.get("phase") for record in events(kept.run)[-3:]] == ["exited", "memory_free", None]
+    assert [record["seq"] for record in events(kept.run)] == [1, 2, 3, 4, 5, 6]
     assert "the last step is done" in kept.log()
     assert not kept.trainer().is_alive()
 
@@ -137,7 +137,7 @@ def test_a_trainer_still_importing_is_terminated_after_a_pause_command(keep: Any
     kept.run.commands.post(CommandKind.PAUSE, attempt=1)
     end = kept.end()
     assert (end.state, end.signal) == ("paused", signal.SIGTERM)
-    assert states(kept.run) == ["starting", "running", "pausing", "paused"]
+    assert states(kept.run) == ["starting", "pausing", "paused"]
 
 
 def test_commands_for_another_attempt_and_files_that_are_none_do_not_escalate(keep: Any) -> None:
@@ -260,6 +260,20 @@ def test_a_second_keeper_is_refused(keep: Any, monkeypatch: pytest.MonkeyPatch) 
     assert again.wait(timeout=30) == 2
     assert "attempt 1 has ended already (completed)" in kept.log()
     assert len(kept.run.exits().attempts) == 1
+
+
+def test_a_keeper_that_comes_too_late_is_refused(keep: Any) -> None:
+    kept = keep("obey")
+    run = kept.run
+    kept.until_running()
+    run.commands.post(CommandKind.STOP, attempt=1)
+    kept.end()
+    begin_attempt(run, 2)
+    run.write_record(run.record().model_copy(update={"attempt": 3}))
+    late = launch(run, 2, trainer=small_trainer("complete"))
+    assert late.wait(timeout=30) == 2
+    assert "attempt 2 comes too late; attempt 3 was asked for since" in kept.log()
+    assert [end.attempt for end in run.exits().attempts] == [1]
 
 
 def test_an_attempt_without_a_file_fails_and_says_so(tmp_path: Path) -> None:

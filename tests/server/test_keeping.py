@@ -13,17 +13,24 @@ from hypothesis import strategies as st
 from support.runs import wait_for
 
 from server.runs.keeping import processes
-from server.runs.keeping.ending import Pressure, TrainerExit, decide, last_state, shortest_path
+from server.runs.keeping.ending import Ending, Pressure, TrainerExit, decide, judge, last_state, shortest_path
 from server.runs.keeping.output import LogFile, secret_pattern
 from xoron_core.contract.commands import CommandKind
 from xoron_core.contract.derive import LastState
 from xoron_core.contract.events import LogEvent, StateEvent
 from xoron_core.contract.exit_codes import ExitCode
+from xoron_core.contract.presets import resolve
 from xoron_core.contract.states import ENDED, LIVE, RunState, check_transition
 from xoron_core.contract.writer import EventWriter
 
 AT_REST = {*ENDED, RunState.PAUSED} - {RunState.INTERRUPTED}
 TIME = "2026-01-01T00:00:00.000Z"
+NOTHING = Pressure()
+
+
+def ending_of(end: TrainerExit, last: RunState, pressure: Pressure = NOTHING) -> Ending:
+    """What an end leads to after the state that was written last."""
+    return decide(judge(end, pressure), LastState(last, 1, TIME))
 
 
 @given(
@@ -36,7 +43,7 @@ def test_every_end_leads_to_rest_by_legal_steps(
     last: RunState, returncode: int, asked: CommandKind | None, sent: set[int]
 ) -> None:
     pressure = Pressure(asked, frozenset(sent), "because")
-    ending = decide(TrainerExit.of(returncode, ""), LastState(last, 1, TIME), pressure)
+    ending = ending_of(TrainerExit.of(returncode, ""), last, pressure)
     for old, new in itertools.pairwise([last, *ending.path]):
         check_transition(old, new)
     assert ending.path[-1] is ending.state
@@ -62,12 +69,12 @@ def test_every_end_leads_to_rest_by_legal_steps(
     ],
 )
 def test_states_on_the_way_to_an_end(last: str, code: int, path: list[str]) -> None:
-    assert list(decide(TrainerExit(code, None, ""), LastState(RunState(last), 1, TIME), Pressure()).path) == path
+    assert list(ending_of(TrainerExit(code, None, ""), RunState(last)).path) == path
 
 
 def test_a_signal_that_the_keeper_did_not_send_is_a_failure() -> None:
     asked = Pressure(CommandKind.STOP, frozenset({signal.SIGTERM}), "asked")
-    ending = decide(TrainerExit(None, signal.SIGSEGV, "loading"), LastState(RunState.STOPPING, 1, TIME), asked)
+    ending = ending_of(TrainerExit(None, signal.SIGSEGV, "loading"), RunState.STOPPING, asked)
     assert (ending.state, ending.reason) == (
         RunState.FAILED,
         "the trainer was killed by SIGSEGV; its last line: loading",
@@ -84,7 +91,7 @@ def test_a_signal_that_the_keeper_did_not_send_is_a_failure() -> None:
     ],
 )
 def test_a_reason_does_not_say_where_its_error_class_lives(line: str, reason: str) -> None:
-    assert decide(TrainerExit(1, None, line), LastState(RunState.RUNNING, 1, TIME), Pressure()).reason == reason
+    assert judge(TrainerExit(1, None, line), Pressure()).reason == reason
 
 
 def test_there_is_no_way_from_a_final_state() -> None:
@@ -162,6 +169,24 @@ def test_the_log_rotates_and_goes_on(tmp_path: Path) -> None:
     assert 900 < (tmp_path / "train.log.1").stat().st_size < 1100
 
 
+def test_a_log_that_cannot_be_rotated_is_rotated_later(tmp_path: Path) -> None:
+    code = (
+        "import os, resource, sys; from pathlib import Path;"
+        "from server.runs.keeping.output import LogFile, secret_pattern;"
+        "path = Path(sys.argv[1]); log = LogFile(path, secret_pattern({}), rotate_bytes=5); log.feed(b'first\\n');"
+        "limits = resource.getrlimit(resource.RLIMIT_NOFILE);"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1])); log.feed(b'second\\n');"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, limits);"
+        "other = os.open(path.with_name('other'), os.O_RDWR | os.O_CREAT); log.feed(b'third\\n'); log.close();"
+        "print(os.fstat(other).st_size)"
+    )
+    path = tmp_path / "train.log"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True)
+    assert done.stdout == "0\n", "another file that was opened since is let be"
+    assert path.with_name("train.log.1").read_text().splitlines()[0] == "first"
+    assert path.read_text() == "third\n"
+
+
 def test_a_disk_that_refuses_loses_lines_and_says_how_many(tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys; from pathlib import Path;"
@@ -198,7 +223,8 @@ def test_the_last_line_is_readable(tmp_path: Path, output: bytes, last_line: str
 
 
 def test_descendants_and_marks_are_found(tmp_path: Path) -> None:
-    environment = processes.trainer_environment(os.environ, tmp_path, threads=3)
+    config = resolve("demo", {"resources": {"threads": 3}})
+    environment = processes.trainer_environment(os.environ, tmp_path, config, [])
     assert environment["OMP_NUM_THREADS"] == "3"
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, env=environment) as child:

@@ -4,6 +4,7 @@ import csv
 import math
 
 import pytest
+from support.postgresql import ON_BOTH
 from support.runs import wait_for
 from support.scripted_run import ScriptedRun, curves
 from support.serving import RunningServer
@@ -19,6 +20,7 @@ def series(server: RunningServer, run_id: str, **params: object) -> dict[str, di
     return response.json()["series"]  # type: ignore[no-any-return]
 
 
+@ON_BOTH
 def test_series_hold_every_point_as_it_was_written(running_server: RunningServer) -> None:
     with ScriptedRun(running_server.home) as run:
         seq = run.steps(range(1, 401))
@@ -62,6 +64,7 @@ def test_thinning_never_gives_more_than_asked_and_stays_in_order(count: int) -> 
             assert {min(values), max(values)} <= {values[at] for at in kept}
 
 
+@ON_BOTH
 def test_a_later_attempt_replaces_what_it_does_again(running_server: RunningServer) -> None:
     with ScriptedRun(running_server.home) as run:
         run.steps(range(1, 301), {"text/loss": 1.0})
@@ -81,6 +84,7 @@ def test_a_later_attempt_replaces_what_it_does_again(running_server: RunningServ
         assert summary == {"latest": 2.0, "best": 1.0, "mean_last_100": 1.5, "count": 250, "non_finite": 0}
 
 
+@ON_BOTH
 def test_an_attempt_from_the_beginning_replaces_everything(running_server: RunningServer) -> None:
     with ScriptedRun(running_server.home) as run:
         run.steps(range(1, 11), {"text/loss": 1.0})
@@ -90,6 +94,7 @@ def test_an_attempt_from_the_beginning_replaces_everything(running_server: Runni
         assert series(running_server, run.id)["text/loss"] == {"x": [1, 2, 3], "y": [2.0] * 3, "num_points": 3}
 
 
+@ON_BOTH
 def test_metrics_are_summed_up_by_modality(running_server: RunningServer) -> None:
     off = ("image_understanding", "video_understanding", "video_generation", "asr", "tts")
     config = {"modalities": {"text": {"weight": 3.0}, **{name: {"weight": 0.0} for name in off}}}
@@ -148,6 +153,7 @@ def test_events_are_read_from_any_number_and_by_kind(running_server: RunningServ
         assert running_server.api.get(url, params={"after": 52}).json() == {"items": [], "last_seq": 52}
 
 
+@ON_BOTH
 def test_unknown_and_malformed_events_do_no_harm(running_server: RunningServer) -> None:
     with ScriptedRun(running_server.home) as run:
         assert run.writer is not None

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -94,7 +95,7 @@ def test_a_lost_or_damaged_index_is_built_anew(tmp_path: Path, damage: str) -> N
         import sqlite3
 
         with sqlite3.connect(home.database) as connection:
-            connection.execute("UPDATE meta SET version = 0")
+            connection.execute("UPDATE meta SET content = 0")
             connection.execute("DELETE FROM chunks")
         connection.close()
     with server_in_thread(home.path) as server:
@@ -128,7 +129,7 @@ def test_a_run_outlives_a_killed_server_and_its_curve_has_no_gap(tmp_path: Path)
 
 
 def test_waiting_runs_are_launched_after_a_restart(tmp_path: Path) -> None:
-    def fail(*_: object) -> subprocess.Popen[bytes]:
+    def fail(*_: object, **__: object) -> subprocess.Popen[bytes]:
         raise AssertionError("nothing may be launched: the one place is taken")
 
     home = Home(tmp_path / "home")
@@ -144,15 +145,54 @@ def test_waiting_runs_are_launched_after_a_restart(tmp_path: Path) -> None:
         server.wait_state(run_id, "completed")
 
 
+def test_a_run_whose_keeper_was_killed_goes_on_by_itself(tmp_path: Path) -> None:
+    with server_in_thread(tmp_path / "home") as server:
+        run_id = server.create({"training": {"max_steps": None, "save_steps": 5}})["id"]
+        wait_for(lambda: server.show(run_id)["step"] >= 6)
+        keeper = server.home.run(run_id).keeper()
+        assert keeper is not None
+        os.kill(keeper.keeper.pid, signal.SIGKILL)
+        row = wait_for(lambda: (now := server.show(run_id))["attempt"] == 2 and now["state"] == "running" and now)
+        assert row["trouble"]["failure"] == "interrupted"
+        attempt = server.home.run(run_id).attempt(2)
+        assert attempt.cause == "interrupted"
+        assert attempt.checkpoint is not None
+        step = wait_for(lambda: (now := server.show(run_id)["step"]) > row["step"] + 3 and now)
+        series = server.api.get(f"/runs/{run_id}/series", params={"keys": "text/loss"}).json()
+        steps = series["series"]["text/loss"]["x"]
+        assert steps == list(range(1, len(steps) + 1))
+        assert len(steps) >= step
+
+
 def test_a_dead_keeper_is_noticed_within_a_second(tmp_path: Path) -> None:
     with server_in_thread(tmp_path / "home") as server:
-        run_id = server.create(ENDLESS)["id"]
+        run_id = server.create({**ENDLESS, "trouble": {"max_interruptions": 0}})["id"]
         server.wait_state(run_id, "running")
         end_keepers(server.home)
         row = server.wait_state(run_id, "interrupted", timeout_s=2)
         assert "processes are gone" in row["reason"]
         assert server.api.post(f"/runs/{run_id}/resume").status_code == 202
         assert server.wait_state(run_id, "running")["attempt"] == 2
+
+
+def test_the_order_of_the_queue_survives_a_restart_and_the_loss_of_the_index(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    with ScriptedRun(home) as blocking:
+        with server_in_thread(home.path) as server:
+            server.wait_state(blocking.id, "running")
+            a, b, c, d = (server.create(ENDLESS)["id"] for _ in range(4))
+            server.api.put("/queue", json={"runs": [d, a, b]})
+            server.api.patch(f"/runs/{c}", json={"priority": 1})
+            before = [run["id"] for run in server.queue()["items"]]
+        assert before == [c, d, a, b]
+        for is_lost in (False, True):
+            if is_lost:
+                home.database.unlink()
+            with server_in_thread(home.path) as server:
+                queue = server.queue()["items"]
+                assert [run["id"] for run in queue] == before
+                assert [run["waiting"]["position"] for run in queue] == [1, 2, 3, 4]
 
 
 def test_a_home_that_fails_for_a_moment_is_followed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

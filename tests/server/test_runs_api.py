@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from support.postgresql import ON_BOTH
 from support.runs import make_run, wait_for
 from support.scripted_run import ScriptedRun
 from support.serving import RunningServer, StartServer
@@ -23,6 +24,7 @@ def refused(server: RunningServer, body: dict[str, Any]) -> dict[str, Any]:
     return problem
 
 
+@ON_BOTH
 def test_a_created_run_trains_and_completes(running_server: RunningServer) -> None:
     run = running_server.create({"training": {"max_steps": 5}}, name="first", tags=["a", "b"])
     assert run["state"] in {"queued", "starting"}
@@ -100,6 +102,7 @@ def test_a_name_that_cannot_be_shown_is_refused(running_server: RunningServer, n
     assert list(running_server.home.runs.iterdir()) == []
 
 
+@ON_BOTH
 def test_what_no_file_or_database_holds_is_refused(running_server: RunningServer) -> None:
     huge = 10**30
     for config, field in (({"training": {"max_steps": huge}}, "training.max_steps"), ({"x": "\ud800"}, "x")):
@@ -164,6 +167,7 @@ def test_a_huge_body_is_refused(running_server: RunningServer) -> None:
     assert response.headers["content-type"] == "application/problem+json"
 
 
+@ON_BOTH
 def test_unknown_run_unknown_address_and_wrong_method_are_problems(running_server: RunningServer) -> None:
     api = running_server.api
     for response, status in ((api.get("/runs/nope"), 404), (api.get("/nope"), 404), (api.put("/runs"), 405)):
@@ -174,6 +178,7 @@ def test_unknown_run_unknown_address_and_wrong_method_are_problems(running_serve
     assert api.post("/runs/nope/stop").status_code == 404
 
 
+@ON_BOTH
 def test_the_same_key_gives_the_same_run(running_server: RunningServer) -> None:
     body = {"preset": "demo", "name": "once", "config": {"training": {"max_steps": 2}}}
     headers = {"Idempotency-Key": "k 1"}
@@ -191,6 +196,7 @@ def test_the_same_key_gives_the_same_run(running_server: RunningServer) -> None:
     assert responses[0].json()["id"] in other.json()["detail"]
 
 
+@ON_BOTH
 def test_a_key_is_not_taken_for_the_beginning_of_another(running_server: RunningServer) -> None:
     for name, key in (("first", "k#1"), ("second", "k")):
         response = running_server.api.post(
@@ -199,6 +205,7 @@ def test_a_key_is_not_taken_for_the_beginning_of_another(running_server: Running
         assert response.status_code == 201
 
 
+@ON_BOTH
 def test_lists_are_paged_and_filtered(start_server: StartServer) -> None:
     server = start_server(max_runs=1)
     runs = [server.create({"training": {"max_steps": None}}, tags=[f"t{i % 2}"])["id"] for i in range(5)]
@@ -221,6 +228,7 @@ def test_lists_are_paged_and_filtered(start_server: StartServer) -> None:
     assert server.api.get("/runs", params={"cursor": "what"}).status_code == 422
 
 
+@ON_BOTH
 def test_a_run_is_renamed_and_tagged(running_server: RunningServer) -> None:
     with ScriptedRun(running_server.home) as run:
         wait_for(lambda: running_server.api.get(f"/runs/{run.id}").status_code == 200)
@@ -233,6 +241,7 @@ def test_a_run_is_renamed_and_tagged(running_server: RunningServer) -> None:
         assert running_server.api.patch(f"/runs/{run.id}", json={"name": ""}).status_code == 422
 
 
+@ON_BOTH
 def test_a_deleted_run_comes_back_whole(running_server: RunningServer) -> None:
     with ScriptedRun(running_server.home) as run:
         run.steps(range(1, 6))
@@ -255,6 +264,7 @@ def test_a_deleted_run_comes_back_whole(running_server: RunningServer) -> None:
     assert running_server.api.post("/runs/nope/restore").status_code == 404
 
 
+@ON_BOTH
 def test_a_run_made_by_somebody_else_appears_and_its_directory_decides(running_server: RunningServer) -> None:
     with ScriptedRun(running_server.home) as run:
         assert running_server.wait_seq(run.id, 1)["state"] == "running"

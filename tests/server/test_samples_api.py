@@ -1,5 +1,6 @@
 """What models made, over the API."""
 
+from support.postgresql import ON_BOTH
 from support.sample_files import sound
 from support.scripted_run import ScriptedRun
 from support.serving import RunningServer
@@ -18,6 +19,7 @@ class OldSampleEvent(Event):
     caption: str = "Say it"
 
 
+@ON_BOTH
 def test_files_of_a_sample_come_with_what_was_asked_and_what_is_true(running_server: RunningServer) -> None:
     with ScriptedRun(running_server.home) as run:
         run.say(OldSampleEvent())

@@ -10,6 +10,7 @@ from socket import socket as Socket
 from typing import Any
 
 import pytest
+from support.postgresql import ON_BOTH
 from support.runs import wait_for
 from support.scripted_run import ScriptedRun
 from support.serving import RunningServer, StartServer
@@ -71,6 +72,7 @@ def test_an_ended_run_is_replayed_and_ends(running_server: RunningServer) -> Non
     assert seqs(frames) == list(range(1, last + 1))
 
 
+@ON_BOTH
 def test_what_was_streamed_is_in_the_index(running_server: RunningServer) -> None:
     with (
         ScriptedRun(running_server.home) as run,

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from support.sample_files import MIMES, all_samples
 from xoron_core.contract import clock
-from xoron_core.contract.events import Event, MetricsEvent, SampleEvent, StateEvent
+from xoron_core.contract.events import Event, MetricsEvent, SampleEvent, StateEvent, TroubleEvent
+from xoron_core.contract.exit_codes import Failure
 from xoron_core.contract.files import to_json, write_atomic
 from xoron_core.contract.home import Home
 from xoron_core.contract.presets import resolve
@@ -29,13 +30,26 @@ class ScriptedRun:
         self.begin()
 
     def begin(self, checkpoint: str | None = None) -> None:
-        """Start the next attempt and say that it runs."""
-        self._attempt += 1
+        """Start the next attempt, as a person does, and say that it runs."""
         record = self.directory.record()
-        self.directory.write_record(record.model_copy(update={"attempt": self._attempt, "wanted": "running"}))
+        update = {"attempt": self._attempt + 1, "wanted": "running"}
+        self.directory.write_record(record.model_copy(update=update))
+        self._begin(checkpoint, "resumed")
+
+    def fail_and_follow(self, failure: Failure, reason: str) -> None:
+        """This attempt fails, and the next one begins by itself."""
+        self.say(
+            TroubleEvent(action="restart", failure=failure, reason=reason),
+            StateEvent(state=RunState.RECOVERING, reason=reason),
+        )
+        self.release()
+        self._begin(None, failure)
+
+    def _begin(self, checkpoint: str | None, cause: Literal["resumed"] | Failure) -> None:
+        self._attempt += 1
         now, config = clock.now(), self.directory.config().to_dict()
         attempt = AttemptRecord(
-            attempt=self._attempt, reason="test", created_at=now, checkpoint=checkpoint, config=config
+            attempt=self._attempt, cause=cause, reason="test", created_at=now, checkpoint=checkpoint, config=config
         )
         self.directory.write_attempt(attempt)
         keeper = KeeperRecord(attempt=self._attempt, keeper=ProcessIdentity.of_self(), started_at=now)

@@ -101,11 +101,11 @@ class ScriptedTrainer:
     def _obey(self) -> int | None:
         if self.is_told:
             self.writer.append(StateEvent(state=RunState.STOPPING, reason="SIGTERM"))
-            self._checkpoint("ending")
+            self._save_and_close()
             return ExitCode.STOPPED
         for command in self.run.commands.after(self.last_command):
             self.last_command = command.id
-            if command.attempt != self.attempt:
+            if not command.is_for(self.attempt, self.run.line(self.attempt)[0].attempt):
                 continue
             self.writer.append(CommandEvent(id=command.id, command=command.kind, status="accepted"))
             if command.kind in ENDS:
@@ -120,9 +120,17 @@ class ScriptedTrainer:
     def _end(self, command: Command) -> int:
         state, code = ENDS[command.kind]
         self.writer.append(StateEvent(state=state, reason=f"{command.kind} was asked"))
+        self.writer.append(PhaseEvent(phase="requested", detail=f"{command.kind} was asked"))
+        self.writer.append(PhaseEvent(phase="draining"))
         if command.save and command.kind is not CommandKind.CANCEL:
-            self._checkpoint("ending")
+            self._save_and_close()
         return code
+
+    def _save_and_close(self) -> None:
+        self.writer.append(PhaseEvent(phase="saving"))
+        self._checkpoint("ending")
+        self.writer.append(PhaseEvent(phase="verified"))
+        self.writer.append(PhaseEvent(phase="closing"))
 
     def _checkpoint(self, reason: str) -> None:
         folder = self.run.checkpoint_dir(self.step)

@@ -19,8 +19,9 @@ import pytest
 import uvicorn
 
 from server.app import create_app
+from server.gpus.inventory import Inventory
+from server.runs.dispatcher import Launch
 from server.runs.launchers.local import launch
-from server.runs.scheduler import Launch
 from server.settings import Settings
 from support.runs import wait_for
 from xoron_core.contract.home import Home
@@ -60,6 +61,15 @@ class RunningServer:
             return wait_for(lambda: (row := self._row(run_id)).get("state") in states and row, timeout_s)
         raise TimeoutError(f"not {' or '.join(states)} in {timeout_s} s: {self._row(run_id)}")
 
+    def queue(self) -> dict[str, Any]:
+        """The queue, once every run in it was told why it waits."""
+
+        def told() -> dict[str, Any] | None:
+            queue = dict(self.api.get("/queue").json())
+            return queue if all(run["waiting"] for run in queue["items"]) else None
+
+        return wait_for(told)
+
     def wait_seq(self, run_id: str, seq: int, timeout_s: float = 20.0) -> dict[str, Any]:
         """The run's row, once the index has event `seq`."""
         return wait_for(lambda: (row := self._row(run_id)).get("last_seq", 0) >= seq and row, timeout_s)
@@ -78,11 +88,21 @@ def scripted_launch(pause_s: float = 0.02) -> Launch:
 
 @contextlib.contextmanager
 def server_in_thread(
-    home: Path, *, launch: Launch | None = None, ring_bytes: int = 4 * 2**20, **settings: Any
+    home: Path,
+    *,
+    launch: Launch | None = None,
+    inventory: Inventory | None = None,
+    ring_bytes: int = 4 * 2**20,
+    **settings: Any,
 ) -> Iterator[RunningServer]:
     """Serve `home` from a thread of this process; keepers that still run at the end are ended."""
     settings = {"host": "127.0.0.1", "port": 0, "token": None, **settings}
-    app = create_app(Settings(home=home, **settings), launch=launch or scripted_launch(), ring_bytes=ring_bytes)
+    app = create_app(
+        Settings(home=home, **settings),
+        launch=launch or scripted_launch(),
+        inventory=inventory,
+        ring_bytes=ring_bytes,
+    )
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False, lifespan="on")
     config.timeout_graceful_shutdown = 2
     server = uvicorn.Server(config)
@@ -122,7 +142,7 @@ def server_command() -> list[str]:
 def server_environment(home: Path, **settings: str) -> dict[str, str]:
     """An environment for `server_command`, without this process's own `XORON_` settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("XORON_")}
-    return {**inherited, "XORON_HOME": str(home), "XORON_PORT": "0", **settings}
+    return {**inherited, "PYTHONFAULTHANDLER": "1", "XORON_HOME": str(home), "XORON_PORT": "0", **settings}
 
 
 @dataclass
@@ -151,6 +171,10 @@ def server_process(home: Path, command: list[str] | None = None, **settings: str
         with clients(port, settings.get("XORON_TOKEN")) as (api, root):
             wait_for(lambda: _is_ready(root), START_S)
             yield ServerProcess(process, RunningServer(Home(home), port, api, root))
+    except BaseException as error:
+        if process.poll() is not None:
+            error.add_note(f"the server ended with {process.returncode}: {log.read_text()[-3000:]}")
+        raise
     finally:
         if process.poll() is None:
             process.terminate()
@@ -178,6 +202,8 @@ def end_keepers(home: Home) -> None:
         keeper = run.keeper()
         if keeper is None or keeper.keeper.pid == os.getpid():
             continue
+        if keeper.inode not in {None, run.path.stat().st_ino}:  # of the run that this one is a copy of
+            continue
         for process in (keeper.keeper, keeper.trainer):  # a keeper that lives would tell of its trainer
             if process is not None and process.is_alive():
                 os.kill(process.pid, signal.SIGKILL)
@@ -188,11 +214,12 @@ StartServer = Callable[..., RunningServer]
 
 
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[StartServer]:
+def start_server(tmp_path: Path, index: str | None) -> Iterator[StartServer]:
     """Starts servers in threads, over `tmp_path / "home"` unless told otherwise."""
     with contextlib.ExitStack() as stack:
 
         def start(home: Path | None = None, **options: Any) -> RunningServer:
+            options = {"database_url": index, **options}
             return stack.enter_context(server_in_thread(home or tmp_path / "home", **options))
 
         yield start

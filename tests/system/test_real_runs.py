@@ -67,6 +67,7 @@ def pid_of_trainer(server: RunningServer, run_id: str) -> int:
     return keeper.trainer.pid
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_it_equals_a_run_never_stopped(home: Path, corpus: Path) -> None:
     with server_process(home) as served:
         server = served.server
@@ -111,12 +112,14 @@ def test_the_server_is_killed_and_its_index_deleted_and_the_curve_has_no_gap(hom
         assert numbers == list(range(1, len(numbers) + 1))
 
 
-def test_the_trainer_is_killed_and_goes_on_from_its_checkpoint(home: Path, corpus: Path) -> None:
+@pytest.mark.slow
+def test_a_run_that_failed_is_resumed_by_a_person_from_its_checkpoint(home: Path, corpus: Path) -> None:
     with server_process(home) as served:
         server = served.server
         undisturbed = create(server, corpus)
         server.wait_state(undisturbed, "completed", timeout_s=LIVE_S)
-        run_id = create(server, corpus, save_steps=5)
+        config = tiny_overrides(corpus, max_steps=STEPS, save_steps=5)
+        run_id = server.create({**config, "trouble": {"max_restarts": 0}})["id"]
         wait_step(server, run_id, 7)
         os.kill(pid_of_trainer(server, run_id), signal.SIGKILL)
         failed = server.wait_state(run_id, "failed", timeout_s=LIVE_S)
@@ -145,6 +148,7 @@ def test_a_reason_to_fail_reaches_the_api(home: Path, corpus: Path) -> None:
         assert refused.json()["errors"][0]["field"] == "data.sources.0.path"
 
 
+@pytest.mark.slow
 def test_pause_frees_the_place_and_cancel_ends_for_good(home: Path, corpus: Path) -> None:
     with server_process(home) as served:
         server = served.server

@@ -98,7 +98,7 @@ class Screen:
         elif kind in {"alert", "trouble", "bad_sample"}:
             self.say(f"{kind}: {record.get('message') or record.get('reason')}")
         elif kind == "state":
-            self.say(record["state"] + (f": {record['reason']}" if record.get("reason") else ""))
+            self.say(_state(record))
 
     def _metrics(self, step: int, values: str) -> None:
         self._bar.update(self._task, completed=step, values=values)
@@ -128,6 +128,13 @@ class Screen:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+
+
+def _state(record: dict[str, Any]) -> str:
+    """A state with its reason; that of `recovering` was told with the trouble before it."""
+    number, state, reason = record["attempt"], record["state"], record.get("reason")
+    words = f"attempt {number}: {state}" if number > 1 else str(state)
+    return f"{words}: {reason}" if reason and state != "recovering" else words
 
 
 def _values(values: dict[str, Any], limit: int = 4) -> str:

@@ -13,7 +13,7 @@ from xoron_core.cli.options import Json, Preset, Token, Url, Words, overrides
 
 if TYPE_CHECKING:
     from xoron_core.client import XoronClient
-    from xoron_core.contract.api import Run
+    from xoron_core.contract.api import Queue, Run
 
 app = typer.Typer(help="List, start and steer the runs of a server.", no_args_is_help=True)
 
@@ -62,6 +62,7 @@ def start(
     preset: Preset = None,
     name: Annotated[str | None, typer.Option(help="What to call it.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="May be repeated.")] = None,
+    priority: Annotated[int, typer.Option(help="Runs of a higher one are started first.")] = 0,
     idempotency_key: Annotated[str | None, typer.Option(help="Asking twice with one key starts one run.")] = None,
     url: Url = URL,
     token: Token = None,
@@ -71,7 +72,7 @@ def start(
     """Create a run and put it into the queue; its id is printed."""
     from xoron_core.contract.api import CreateRun
 
-    body = CreateRun(name=name, preset=preset, config=overrides(words or []), tags=tag or [])
+    body = CreateRun(name=name, preset=preset, config=overrides(words or []), tags=tag or [], priority=priority)
     with _client(url, token) as client:
         run = client.create_run(body, idempotency_key)
     typer.echo(run.model_dump_json(indent=2) if as_json else run.id)
@@ -125,6 +126,35 @@ def cancel(run_id: RunId, url: Url = URL, token: Token = None, *, as_json: Json 
     """End a run for good."""
     with _client(url, token) as client:
         _tell(client.cancel(run_id), as_json=as_json)
+
+
+@app.command()
+def queue(url: Url = URL, token: Token = None, *, as_json: Json = False) -> None:
+    """The runs that wait, the next one first, and why."""
+    with _client(url, token) as client:
+        _tell_queue(client.queue(), as_json=as_json)
+
+
+@app.command()
+def move(
+    run_id: RunId,
+    before: Annotated[str | None, typer.Option(metavar="RUN", help="In front of this waiting run.")] = None,
+    url: Url = URL,
+    token: Token = None,
+    *,
+    first: Annotated[bool, typer.Option("--first", help="To the head of the queue.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="To its end.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Move a waiting run within the queue. It takes the priority of the place that it comes to."""
+    from xoron_core.client.ordering import moved
+
+    if [first, last, before is not None].count(True) != 1:
+        raise typer.BadParameter("give one of --first, --last and --before RUN")
+    with _client(url, token) as client:
+        waiting = [run.id for run in client.queue().items]
+        to = before if before is not None else waiting[0] if first and waiting else None
+        _tell_queue(client.reorder(moved(waiting, run_id, to)), as_json=as_json)
 
 
 @app.command()
@@ -201,6 +231,8 @@ def _tell(run: "Run", *, as_json: bool) -> None:
         "name": run.name,
         "state": run.state.value + (f" ({run.reason})" if run.reason else ""),
         "step": f"{run.step} of {run.max_steps}" if run.max_steps else str(run.step),
+        "place": "" if run.waiting is None else f"{run.waiting.position} in the queue",
+        "trouble": "" if run.trouble is None else f"{run.trouble.reason} ({run.trouble.time})",
         "attempt": str(run.attempt),
         "speed": "" if run.steps_per_s is None else f"{run.steps_per_s:.2f} steps/s",
         "latest": latest,
@@ -213,16 +245,39 @@ def _tell(run: "Run", *, as_json: bool) -> None:
     Console(highlight=False, markup=False).print(table)
 
 
+def _tell_queue(queue: "Queue", *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(queue.model_dump_json(indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("place", "run", "name", "priority", "why it waits"):
+        table.add_column(column, no_wrap=column == "run")
+    for position, run in enumerate(queue.items, 1):
+        table.add_row(str(position), run.id, run.name, str(run.priority), run.reason or "")
+    console = Console(highlight=False, markup=False)
+    console.print(f"{len(queue.live)} of {queue.max_runs} slots are taken, {len(queue.items)} runs wait")
+    if queue.items:
+        console.print(table)
+
+
 def _table(runs: list["Run"]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("run", "name", "state", "step", "latest"):
+    waits = any(run.waiting is not None for run in runs)
+    for column in ("run", "name", "state", "step", "latest", *(["why it waits"] if waits else [])):
         table.add_column(column, no_wrap=column == "run")
     for run in runs:
+        state = run.state.value + (f" ({run.waiting.position}.)" if run.waiting is not None else "")
+        reason = run.waiting.reason if run.waiting is not None else ""
         latest = " ".join(f"{name} {_number(value)}" for name, value in run.latest.items())
-        table.add_row(run.id, run.name, run.state.value, f"{run.step}/{run.max_steps or '?'}", latest)
+        table.add_row(
+            run.id, run.name, state, f"{run.step}/{run.max_steps or '?'}", latest, *([reason] if waits else [])
+        )
     Console(highlight=False, markup=False).print(table)
 
 

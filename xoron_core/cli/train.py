@@ -13,7 +13,9 @@ from xoron_core.cli.options import DEFAULT_HOME, Home, Json, Preset, Words, over
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from server.gpus.leases import Lease
     from xoron_core.cli.progress import Progress
+    from xoron_core.contract.config.run import RunConfig
     from xoron_core.contract.run_directory import AttemptExit, RunDirectory
     from xoron_core.contract.tailer import EventTailer
 
@@ -32,20 +34,21 @@ def train(
 ) -> None:
     """Train here and now, no server needed; a server on the same home shows the run, too.
 
-    Ctrl-C stops with a checkpoint; a second one sends SIGTERM. Status 1: the run failed.
+    Ctrl-C stops with a checkpoint; a second one sends SIGTERM. What the configuration says of trouble is done: a run
+    that crashes goes on from its last checkpoint. Status 1: the run failed.
     """
     from xoron_core.cli.progress import JsonLines, Screen
 
-    run = _create(home, words or [], preset, name)
+    run, leases = _create(home, words or [], preset, name)
     command = None if trainer_command is None else json.loads(trainer_command)
     progress: Progress = JsonLines() if as_json else Screen(run)
-    end = _Foreground(run, command, progress).run_to_end()
+    end = _Foreground(run, command, progress).run_to_end(leases)
     if end is None or end.state == "failed":
         raise typer.Exit(FAILED)
 
 
-def _create(home: "Path", words: list[str], preset: str | None, name: str | None) -> "RunDirectory":
-    """A run with its first attempt begun, so that no server on this home takes it for one that waits."""
+def _create(home: "Path", words: list[str], preset: str | None, name: str | None) -> "tuple[RunDirectory, list[Lease]]":
+    """A run with its first attempt begun, so that no server on this home takes it for one that waits; its GPUs."""
     from server.runs.attempts import begin_attempt
     from xoron_core.contract.errors import RunDirectoryError
     from xoron_core.contract.home import Home as HomeFolder
@@ -65,6 +68,7 @@ def _create(home: "Path", words: list[str], preset: str | None, name: str | None
         )
     record = new_record("run", preset=preset)
     record.name = name or f"{preset or 'run'}-{record.id.rpartition('-')[2]}"
+    leases = _lease(config, holder=str(folder.runs / record.id))
     making = folder.path / "creating"
     run = RunDirectory.create(making, record, config)
     begin_attempt(run, record)
@@ -72,7 +76,21 @@ def _create(home: "Path", words: list[str], preset: str | None, name: str | None
     run.path.rename(final)
     with contextlib.suppress(OSError):  # another run is being made there
         making.rmdir()
-    return RunDirectory(final)
+    return RunDirectory(final), leases
+
+
+def _lease(config: "RunConfig", holder: str) -> "list[Lease]":
+    """The GPUs that the environment allows, as many as the run needs."""
+    from server.gpus.inventory import open_inventory
+    from server.gpus.leases import Leases
+    from server.settings import Settings
+    from xoron_core.cli.gpus import take_gpus
+
+    inventory = open_inventory(Settings.read().gpus)
+    try:
+        return take_gpus(config.resources, inventory, Leases(), holder)
+    finally:
+        inventory.close()
 
 
 class _Foreground:
@@ -84,13 +102,16 @@ class _Foreground:
         self._progress = progress
         self._num_interrupts = 0
 
-    def run_to_end(self) -> "AttemptExit | None":
-        """Show progress until the keeper is gone; how the attempt ended, None when the keeper cannot tell."""
+    def run_to_end(self, leases: "list[Lease]") -> "AttemptExit | None":
+        """Show progress until the keeper is gone; how the last attempt ended, None when the keeper cannot tell. The
+        GPUs are the keeper's from its start on."""
         from server.runs.launchers.local import launch
         from xoron_core.contract.tailer import EventTailer
 
         with EventTailer(self._run.path) as tailer, self._progress:
-            keeper = launch(self._run, 1, trainer=self._command)
+            keeper = launch(self._run, 1, trainer=self._command, leases=leases)
+            for lease in leases:
+                lease.release()
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, lambda received, _: self._on_signal(received, keeper))
             try:
@@ -99,7 +120,7 @@ class _Foreground:
                 keeper.terminate()
                 raise
             ends = self._run.exits().attempts
-            end = ends[-1] if ends else None
+            end = ends[-1] if ends and ends[-1].state != "recovering" else None
             self._progress.end(self._run, end)
         return end
 
@@ -112,11 +133,12 @@ class _Foreground:
                     self._progress.show(record)
 
     def _on_signal(self, number: int, keeper: "subprocess.Popen[bytes]") -> None:
+        from server.runs.attempts import newest_attempt
         from xoron_core.contract.commands import CommandKind
 
         self._num_interrupts += 1
         if number == signal.SIGINT and self._num_interrupts == 1:
-            self._run.commands.post(CommandKind.STOP, attempt=1)
+            self._run.commands.post(CommandKind.STOP, attempt=newest_attempt(self._run))
             self._progress.say("stopping with a checkpoint; Ctrl-C again to end at once")
         else:
             keeper.terminate()

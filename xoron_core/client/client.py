@@ -19,6 +19,8 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 _PREFIX = "/api/v1"
 _FIRST_POLL_S = 0.05
 _LAST_POLL_S = 1.0
+_SETTLE_S = 1.0
+"""A run that is interrupted for longer than this is not resumed by itself."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -64,6 +66,14 @@ class XoronClient:
         """Bring a deleted run back."""
         return self._send(api.Run, "POST", f"{_path(run_id)}/restore")
 
+    def queue(self) -> api.Queue:
+        """The runs that wait, the next one first, and what takes the slots."""
+        return self._send(api.Queue, "GET", "/queue")
+
+    def reorder(self, runs: Sequence[str]) -> api.Queue:
+        """Let waiting runs exchange their places, so that they stand in this order."""
+        return self._send(api.Queue, "PUT", "/queue", body=api.QueueOrder(runs=list(runs)))
+
     def stop(self, run_id: str, *, save: bool = True, expected_attempt: int | None = None) -> api.Run:
         """End a run after a checkpoint, or without."""
         return self._command(run_id, "stop", api.StopRun(save=save, expected_attempt=expected_attempt))
@@ -97,13 +107,15 @@ class XoronClient:
         return self._command(run_id, "sample", api.RunCommand(expected_attempt=expected_attempt))
 
     def wait(self, run_id: str, until: str = "ended", timeout_s: float | None = None) -> api.Run:
-        """Wait until a run has `ended`, is `running`, or has reached `step:N`; a server that restarts is waited for.
+        """Wait until a run has `ended`, is `running`, or has reached `step:N`; a server that restarts is waited for,
+        and so is one that resumes an interrupted run by itself.
 
         Raises: WaitEndedError when the run ended before; WaitTimeoutError after `timeout_s`.
         """
         condition = Condition(until)
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         pause_s, run, trouble = _FIRST_POLL_S, None, None
+        interrupted_s: float | None = None
         while True:
             try:
                 run = self.run(run_id)
@@ -112,7 +124,12 @@ class XoronClient:
                 if deadline is None and run is None:
                     raise
                 trouble = error
-            if trouble is None and run is not None and condition.is_met(run):
+            if run is None or run.state is not RunState.INTERRUPTED:
+                interrupted_s = None
+            elif interrupted_s is None:
+                interrupted_s, pause_s = time.monotonic(), _FIRST_POLL_S
+            is_settled = interrupted_s is None or time.monotonic() - interrupted_s >= _SETTLE_S
+            if trouble is None and run is not None and is_settled and condition.is_met(run):
                 return run
             if deadline is not None and time.monotonic() >= deadline:
                 seen = str(trouble) if trouble else f"it is {run.state} at step {run.step}" if run else "never seen"

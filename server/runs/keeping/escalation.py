@@ -1,11 +1,10 @@
 """Command → SIGTERM → SIGKILL: when the keeper stops waiting for a trainer that was asked to end."""
 
 import signal
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from xoron_core.contract.commands import ENDING, CommandBox, CommandKind
-from xoron_core.contract.errors import CommandError
+from server.runs.keeping.requests import Requests
+from xoron_core.contract.commands import CommandKind
 from xoron_core.contract.events import TroubleEvent
 
 
@@ -18,44 +17,40 @@ class Step:
 
 
 class Escalation:
-    """Watches a run's commands for one that ends this attempt and keeps the two deadlines that follow."""
+    """Keeps the two deadlines that follow a request to end."""
 
-    def __init__(
-        self, commands: CommandBox, attempt: int, stop_grace_s: float, term_grace_s: float, warn: Callable[[str], None]
-    ) -> None:
-        self.asked: CommandKind | None = None
-        self._commands = commands
-        self._attempt = attempt
+    def __init__(self, requests: Requests, stop_grace_s: float, term_grace_s: float) -> None:
+        self._requests = requests
         self._stop_grace_s = stop_grace_s
         self._term_grace_s = term_grace_s
-        self._warn = warn
-        self._last_id = 0
         self._deadline: float | None = None
-        self._terminated = False
+        self._terminated_s: float | None = None
+        self._is_over = False
+
+    @property
+    def asked(self) -> CommandKind | None:
+        """What the trainer was asked."""
+        return self._requests.asked
 
     def poll(self, now_s: float) -> Step | None:
         """The next step that is due at `now_s` (monotonic), if any."""
-        self._look(now_s)
+        asked = self._requests.look()
+        if self._deadline is None and asked is not None and not self._is_over:
+            self._deadline = now_s + self._stop_grace_s
         if self._deadline is None or now_s < self._deadline:
             return None
-        if not self._terminated:
-            self._terminated = True
+        if self._terminated_s is None:
+            self._terminated_s = now_s
             self._deadline = now_s + self._term_grace_s
-            reason = f"no end {self._stop_grace_s:g} s after {self.asked} was asked; sent SIGTERM"
+            reason = f"no end {self._stop_grace_s:g} s after {asked} was asked; sent SIGTERM"
             return Step(signal.SIGTERM, TroubleEvent(action="terminate", reason=reason))
-        self._deadline = None
-        reason = f"no end {self._term_grace_s:g} s after SIGTERM; sent SIGKILL to all processes of the run"
+        self._is_over, self._deadline = True, None
+        waited_s = round(now_s - self._terminated_s, 1)
+        reason = f"no end {waited_s:g} s after SIGTERM; sent SIGKILL to all processes of the run"
         return Step(signal.SIGKILL, TroubleEvent(action="kill", reason=reason))
 
-    def _look(self, now_s: float) -> None:
-        try:
-            for command in self._commands.after(self._last_id):
-                self._last_id = command.id
-                if command.attempt != self._attempt or command.kind not in ENDING:
-                    continue
-                if self.asked is None:
-                    self._deadline = now_s + self._stop_grace_s
-                self.asked = command.kind
-        except CommandError as error:
-            self._last_id = error.id
-            self._warn(str(error))
+    def was_terminated(self, now_s: float) -> None:
+        """SIGTERM was sent at somebody else's wish: it has the time that a request has, and that of SIGTERM."""
+        if self._terminated_s is None:
+            self._terminated_s = now_s
+            self._deadline = now_s + self._stop_grace_s + self._term_grace_s

@@ -1,5 +1,6 @@
 """The trainer's output on its way to `train.log`: secrets blotted out, the file rotated, the last line remembered."""
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -64,6 +65,10 @@ class LogFile:
         """A line of the keeper's own; it stands before a line of the trainer's that has not ended yet."""
         self._write(self._secrets.sub(_BLOT, f"[keeper] {text.rstrip()}\n".encode()))
 
+    def clean(self, text: str) -> str:
+        """A text without its secrets, for what is written elsewhere."""
+        return self._secrets.sub(_BLOT, text.encode("utf-8", "replace")).decode("utf-8", "replace")
+
     def finish(self) -> None:
         """Write what waits for the end of its line."""
         if self._partial:
@@ -93,9 +98,11 @@ class LogFile:
             self._num_lost += len(clean)
 
     def _rotate(self) -> None:
-        self.path.rename(self.path.with_name(self.path.name + ".1"))
-        os.close(self._fd)
+        with contextlib.suppress(FileNotFoundError):  # an earlier try came no further than this
+            self.path.rename(self.path.with_name(self.path.name + ".1"))
+        full = self._fd
         self._open()
+        os.close(full)
         os.dup2(self._fd, 2)  # what the interpreter itself might say goes on where it is looked for
 
     def close(self) -> None:

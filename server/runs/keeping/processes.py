@@ -1,12 +1,16 @@
 """Starting the trainer so that it cannot outlive its keeper unasked, and finding all that it started."""
 
 import ctypes
+import math
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+
+from xoron_core.contract.config.run import RunConfig
 
 RUN_ID_VARIABLE = "XORON_RUN_ID"
 RUN_DIRECTORY_VARIABLE = "XORON_RUN_DIRECTORY"
@@ -30,8 +34,12 @@ def become_subreaper() -> None:
     _prctl()(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def start_trainer(command: Sequence[str], environment: Mapping[str, str], output_fd: int) -> subprocess.Popen[bytes]:
+def start_trainer(
+    command: Sequence[str], environment: Mapping[str, str], output_fd: int, inherited_fds: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
     """Start `command` in a session of its own, its output going to `output_fd`, with SIGTERM sent to it at our death.
+
+    `inherited_fds` stay open in it: what is leased by them stays leased as long as it lives.
 
     To be called from the main thread: the kernel watches the thread that forks, not the process.
     """
@@ -48,21 +56,35 @@ def start_trainer(command: Sequence[str], environment: Mapping[str, str], output
         stdout=output_fd,
         stderr=output_fd,
         env=dict(environment),
+        pass_fds=tuple(inherited_fds),
         start_new_session=True,  # a terminal's Ctrl-C is the keeper's to translate
         preexec_fn=between_fork_and_exec,  # noqa: PLW1509 -- the keeper has one thread
     )
 
 
-def trainer_environment(base: Mapping[str, str], run: Path, threads: int | None) -> dict[str, str]:
-    """The trainer's environment: the keeper's, the run's mark, and the number of CPU threads (it changes sums)."""
-    count = threads or len(os.sched_getaffinity(0))
+def trainer_environment(base: Mapping[str, str], run: Path, config: RunConfig, gpus: Sequence[str]) -> dict[str, str]:
+    """The trainer's environment: the keeper's, the run's mark, the GPUs it may see, and the number of each process's
+    CPU threads (it changes sums)."""
+    resources, trouble = config.resources, config.trouble
+    threads = resources.threads or max(1, len(os.sched_getaffinity(0)) // resources.num_processes)
     return {
         **base,
         RUN_ID_VARIABLE: run.name,
         RUN_DIRECTORY_VARIABLE: str(run),
-        "OMP_NUM_THREADS": str(count),
+        "CUDA_VISIBLE_DEVICES": ",".join(gpus),
+        "OMP_NUM_THREADS": str(threads),
         "PYTHONUNBUFFERED": "1",
+        # how long a launcher that was sent SIGTERM, because its keeper died, lets the ranks write their checkpoint
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(math.ceil(trouble.stop_grace_s + trouble.term_grace_s)),
     }
+
+
+def launcher_command(num_processes: int, scratch: str) -> list[str]:
+    """What is put in front of the trainer's command where several processes train together. Each of them is started
+    once: what follows a failure is the keeper's to say. `scratch` takes the launcher's own files."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    launcher += ["--nproc-per-node", str(num_processes), "--max-restarts", "0", "--log-dir", scratch]
+    return [*launcher, "--no-python"]
 
 
 def descendants(root: int) -> set[int]:
@@ -82,6 +104,34 @@ def descendants(root: int) -> set[int]:
         found.update(new)
         waiting.extend(new)
     return found - dead
+
+
+def children(parent: int) -> set[int]:
+    """The living processes that `parent` started itself."""
+    found = set()
+    for pid in _pids():
+        if (entry := _parent_and_state(pid)) is not None and entry[0] == parent and entry[1] not in "ZX":
+            found.add(pid)
+    return found
+
+
+def stopped(pids: Iterable[int]) -> set[int]:
+    """Those of these processes that are held by SIGSTOP or a debugger."""
+    return {pid for pid in pids if (entry := _parent_and_state(pid)) is not None and entry[1] in "Tt"}
+
+
+def catching(pids: Iterable[int], number: signal.Signals) -> set[int]:
+    """Those of these processes that have a handler for a signal (`SigCgt` in /proc/PID/status, proc(5))."""
+    found = set()
+    for pid in pids:
+        try:
+            status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
+        if int(caught, 16) >> (number - 1) & 1:
+            found.add(pid)
+    return found
 
 
 def marked(run: Path) -> set[int]:

@@ -5,14 +5,20 @@ import selectors
 import signal
 import socket
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from subprocess import Popen
 
 from server.runs.keeping import processes
-from server.runs.keeping.ending import Pressure, TrainerExit
+from server.runs.keeping.ending import Pressure
 from server.runs.keeping.escalation import Escalation
+from server.runs.keeping.hang import HangWatch
 from server.runs.keeping.output import LogFile
+from server.runs.keeping.peers import PEER_GRACE_S, PeerWatch
 from xoron_core.contract.events import TroubleEvent
 
+DUMP_S = 2.0
+"""Time for the ranks to write their stacks."""
 _TICK_S = 0.05
 _LEFTOVER_S = 1.0
 _KILL_S = 10.0
@@ -38,55 +44,135 @@ class Wakeup:
         except BlockingIOError:
             return set()
 
+    def told_to_end(self) -> bool:
+        """Whether SIGTERM or SIGINT arrived since the last call."""
+        return bool({signal.SIGTERM, signal.SIGINT} & self.arrived())
+
+    def wait(self, timeout_s: float) -> None:
+        """Until a signal arrives, for `timeout_s` at most."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.reader, selectors.EVENT_READ)
+            selector.select(timeout_s)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A trainer's process, or that of the launcher of several ranks, and where its output is read."""
+
+    process: Popen[bytes]
+    output_fd: int
+    num_processes: int
+
+    def ranks(self) -> set[int]:
+        """The processes that train: torchrun would give them half a minute after a SIGTERM of its own, so that they
+        are signalled in its place. Before there are any, the process itself."""
+        return self.ranks_started() or {self.process.pid}
+
+    def ranks_started(self) -> set[int]:
+        """Those of several ranks that live."""
+        return processes.children(self.process.pid) if self.num_processes > 1 else set()
+
+
+@dataclass(frozen=True)
+class Watches:
+    """Who says when enough was waited."""
+
+    escalation: Escalation
+    hang: HangWatch
+    peers: PeerWatch
+
 
 class Supervision:
     """One trainer from its start until no process of it is left."""
 
-    def __init__(
-        self, trainer: Popen[bytes], output_fd: int, log: LogFile, wakeup: Wakeup, escalation: Escalation
-    ) -> None:
+    def __init__(self, started: Started, log: LogFile, wakeup: Wakeup, watches: Watches) -> None:
         self.troubles: list[TroubleEvent] = []
-        self._trainer = trainer
-        self._output_fd = output_fd
+        self._started = started
+        self._process = started.process
         self._log = log
         self._wakeup = wakeup
-        self._escalation = escalation
+        self._watches = watches
         self._sent: set[int] = set()
         self._reason = ""
+        self._hang = ""
+        self._kill_due_s: float | None = None
+        self._is_killed = False
 
-    def wait(self) -> TrainerExit:
-        """Return when the trainer has ended and nothing that it started is left."""
+    def wait(self) -> int:
+        """Return when the trainer has ended and nothing that it started is left; its status, negative for a signal."""
+        steps: tuple[Callable[[float], None], ...] = (
+            self._pass_signals_on,
+            self._escalate,
+            self._watch_beat,
+            self._watch_peers,
+        )
         with selectors.DefaultSelector() as selector:
             selector.register(self._wakeup.reader, selectors.EVENT_READ)
-            selector.register(self._output_fd, selectors.EVENT_READ)
-            while self._trainer.poll() is None:
+            selector.register(self._started.output_fd, selectors.EVENT_READ)
+            while self._process.poll() is None:
                 for key, _ in selector.select(_TICK_S):
-                    if key.fd == self._output_fd and not self._pump():
-                        selector.unregister(self._output_fd)
-                self._pass_signals_on()
-                self._escalate()
-                processes.reap_orphans(spare=self._trainer.pid)
+                    if key.fd == self._started.output_fd and not self._pump():
+                        selector.unregister(self._started.output_fd)
+                for step in steps:
+                    step(time.monotonic())
+                processes.reap_orphans(spare=self._process.pid)
         self._kill_leftovers()
         self._pump()
         self._log.finish()
-        return TrainerExit.of(self._trainer.returncode, self._log.last_line)
+        return int(self._process.returncode)
 
     def pressure(self) -> Pressure:
         """What was done to end the trainer."""
-        return Pressure(self._escalation.asked, frozenset(self._sent), self._reason)
+        return Pressure(self._watches.escalation.asked, frozenset(self._sent), self._reason, self._hang)
 
-    def _pass_signals_on(self) -> None:
-        if {signal.SIGTERM, signal.SIGINT} & self._wakeup.arrived():
-            self._signal({self._trainer.pid}, signal.SIGTERM, "the keeper was sent SIGTERM and passed it on")
+    def _pass_signals_on(self, now_s: float) -> None:
+        if self._wakeup.told_to_end():
+            self._watches.escalation.was_terminated(now_s)
+            self._signal(self._started.ranks(), signal.SIGTERM, "the keeper was sent SIGTERM and passed it on")
 
-    def _escalate(self) -> None:
-        step = self._escalation.poll(time.monotonic())
+    def _escalate(self, now_s: float) -> None:
+        step = self._watches.escalation.poll(now_s)
         if step is None:
             return
         self.troubles.append(step.event)
-        is_last = step.number is signal.SIGKILL
-        targets = processes.descendants(os.getpid()) if is_last else {self._trainer.pid}
-        self._signal(targets, step.number, step.event.reason)
+        if step.number is signal.SIGKILL:
+            self._kill_all(step.event.reason)
+        else:
+            self._dump_stacks()  # whoever asks later why it did not end finds them in the log
+            self._signal(self._started.ranks(), step.number, step.event.reason)
+
+    def _watch_beat(self, now_s: float) -> None:
+        """A trainer that hangs says where and is killed; one that was asked to end has deadlines of its own."""
+        if self._kill_due_s is not None:
+            if now_s >= self._kill_due_s and not self._is_killed:
+                self._kill_all(f"{self._hang}; sent SIGKILL to all processes of the run")
+            return
+        is_ending = self._watches.escalation.asked is not None or signal.SIGTERM in self._sent
+        if is_ending or self._is_killed or not self._watches.hang.is_hung(now_s):
+            return
+        held = processes.stopped(self._all())
+        self._hang = self._watches.hang.reason(held)
+        self._log.say(f"{self._hang}; the stacks of all its processes follow")
+        self._dump_stacks()
+        self._kill_due_s = now_s + DUMP_S
+        reason = f"{self._hang}; stacks are in train.log, then SIGKILL to all processes of the run"
+        self.troubles.append(TroubleEvent(action="kill", reason=reason))
+
+    def _watch_peers(self, now_s: float) -> None:
+        if self._is_killed or not self._watches.peers.is_due(now_s):
+            return
+        if self._watches.peers.must_end(now_s, len(self._started.ranks_started())):
+            reason = f"a rank has failed, and others were still there {PEER_GRACE_S:g} s later; sent SIGKILL to them"
+            self._log.say(reason)
+            self._is_killed = True
+            processes.send(self._all(), signal.SIGKILL)
+
+    def _dump_stacks(self) -> None:
+        processes.send(processes.catching(self._all(), signal.SIGUSR1), signal.SIGUSR1)
+
+    def _kill_all(self, reason: str) -> None:
+        self._is_killed = True
+        self._signal(self._all(), signal.SIGKILL, reason)
 
     def _signal(self, targets: set[int], number: signal.Signals, reason: str) -> None:
         self._sent.add(number)
@@ -107,15 +193,18 @@ class Supervision:
             reason = f"processes {sorted(left)} outlived the trainer and cannot be killed; look at them"
             self.troubles.append(TroubleEvent(action="none", reason=reason))
 
+    def _all(self) -> set[int]:
+        return processes.descendants(os.getpid())
+
     def _descendants(self) -> set[int]:
         self._pump()  # a process that waits for room in the pipe would never go
-        return processes.descendants(os.getpid())
+        return self._all()
 
     def _pump(self) -> bool:
         """Pass on what there is to read; False once nobody can write any more."""
         while True:
             try:
-                block = os.read(self._output_fd, _BLOCK)
+                block = os.read(self._started.output_fd, _BLOCK)
             except BlockingIOError:
                 return True
             if not block:

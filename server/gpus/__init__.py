@@ -1,0 +1,1 @@
+"""The GPUs of this machine: what they are, who has leased them, what is wrong with them."""
