@@ -44,6 +44,7 @@ def wait_step(page: Page, step: int, timeout_s: float) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_demo_run_from_the_form_to_its_second_attempt(start_server: StartServer, visit: Visit) -> None:
     server = start_server(launch=launch)
     page = visit(server, "/new")

@@ -63,7 +63,7 @@ def test_a_good_form_makes_a_run_and_leads_to_it(running_server: RunningServer, 
     expect(page.get_by_text("with 3 changes:")).to_be_visible()
     page.get_by_role("button", name="Start run").click()
     expect(page.get_by_role("heading", name="from the form")).to_be_visible()
-    expect(page.locator(".run-title .badge")).to_have_text("completed")
+    expect(page.locator(".run-title .badge")).to_have_text("completed", timeout=20_000)
     runs = running_server.api.get("/runs").json()["items"]
     assert [run["name"] for run in runs] == ["from the form"]
     assert page.url.endswith(f"/runs/{runs[0]['id']}")

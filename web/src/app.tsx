@@ -1,5 +1,4 @@
 import { useEffect } from "preact/hooks";
-import { NewRunPage } from "./pages/new-run/new-run-page";
 import { RunPage } from "./pages/run/run-page";
 import { RunsPage } from "./pages/runs/runs-page";
 import { TokenPage } from "./pages/token-page";
@@ -11,10 +10,13 @@ import { signIns, startSession, tokenNeeded } from "./state/session";
 import { shownTheme, startTheme, toggleTheme } from "./state/theme";
 import { Button } from "./ui/button";
 import { Connection } from "./ui/connection";
+import { later } from "./ui/later";
 import { Link } from "./ui/link";
 import { Empty } from "./ui/notice";
 import { SystemStrip } from "./ui/system-strip";
 import { Toasts } from "./ui/toasts";
+
+const NewRunPage = later(async () => (await import("./pages/new-run/new-run-page")).NewRunPage);
 
 /** The frame around every page. */
 export function App() {

@@ -5,6 +5,7 @@ import "./styles/base.css";
 import "./styles/controls.css";
 import "./styles/messages.css";
 import "./styles/tables.css";
+import "./styles/queue.css";
 import "./styles/run.css";
 import "./styles/samples.css";
 import "./styles/records.css";

@@ -1,6 +1,6 @@
 import { expect, describe as group, it } from "vitest";
 import type { StampedEvent } from "../src/contract";
-import { appendEvents, describe } from "../src/model/events";
+import { appendEvents, describe, isChosen } from "../src/model/events";
 
 function event(kind: string, fields: Record<string, unknown> = {}, seq = 1): StampedEvent {
   return { seq, time: "2026-01-31T12:00:00.000Z", attempt: 1, kind, ...fields };
@@ -33,6 +33,8 @@ group("describe", () => {
     ["state", { state: "failed", reason: "why" }, "error"],
     ["state", { state: "completed" }, "good"],
     ["trouble", { action: "kill", reason: "deaf" }, "error"],
+    ["phase", { phase: "waiting", detail: "0.1 GiB are free" }, "warning"],
+    ["phase", { phase: "verified" }, "good"],
     ["non_finite", { step: 3, name: "text/loss", value: "nan" }, "error"],
     ["alert", { level: "warning", message: "look" }, "warning"],
     ["command", { id: 1, command: "stop", status: "ignored" }, "warning"],
@@ -40,6 +42,24 @@ group("describe", () => {
   ])("gives %s %j the level %s", (kind, fields, level) => {
     expect(describe(event(kind, fields)).level).toBe(level);
   });
+});
+
+group("isChosen", () => {
+  const chosen = (choice: "everything" | "story" | "trouble") =>
+    [
+      event("state", { state: "running" }),
+      event("phase", { phase: "saving" }),
+      event("trouble", { action: "restart", failure: "crash", reason: "why" }),
+      event("bad_sample", { source: "s", index: 1, reason: "r", count: 1 }),
+    ]
+      .filter((one) => isChosen(choice, one, describe(one)))
+      .map(({ kind }) => kind);
+
+  it("tells the story without what happens all the time", () => {
+    expect(chosen("story")).toEqual(["state", "trouble"]);
+  });
+  it("finds what went wrong", () => expect(chosen("trouble")).toEqual(["trouble", "bad_sample"]));
+  it("has everything otherwise", () => expect(chosen("everything")).toHaveLength(4));
 });
 
 group("appendEvents", () => {

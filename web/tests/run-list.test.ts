@@ -1,36 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { Run } from "../src/contract";
 import { EMPTY, ordered, put, remove, replaceAll } from "../src/model/run-list";
-
-function run(id: string, fields: Partial<Run> = {}): Run {
-  return {
-    id,
-    name: id,
-    preset: null,
-    tags: [],
-    priority: 0,
-    parent: null,
-    state: "running",
-    reason: null,
-    phase: null,
-    attempt: 1,
-    created_at: `2026-01-0${id.length}T00:00:00.000Z`,
-    started_at: null,
-    updated_at: "",
-    ended_at: null,
-    step: 0,
-    max_steps: null,
-    tokens: 0,
-    samples: 0,
-    steps_per_s: null,
-    eta_s: null,
-    latest: {},
-    last_seq: 0,
-    bad_samples: 0,
-    actions: [],
-    ...fields,
-  };
-}
+import { run } from "./a-run";
 
 describe("the list of runs", () => {
   it("shows the newest first", () => {

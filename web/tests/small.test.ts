@@ -45,6 +45,9 @@ describe("emptyWord", () => {
     expect(emptyWord("modalities.asr.weight")).toBe("auto");
     expect(emptyWord("modalities.asr.batch_size")).toBe("none");
   });
+  it("says that resources left empty follow the machine", () => {
+    expect(emptyWord("resources.gpus")).toBe("auto");
+  });
 });
 
 describe("secondsUntil", () => {

@@ -5,7 +5,10 @@ import type {
   CreateRun,
   EventPage,
   LogPage,
+  PatchRun,
   PresetPage,
+  Queue,
+  QueueOrder,
   Run,
   RunMetrics,
   RunPage,
@@ -42,14 +45,33 @@ export const createRun = (body: CreateRun, key: string, signal: AbortSignal) =>
 export const validateRun = (body: CreateRun, signal: AbortSignal) =>
   request<ValidationResult>("/validate", { method: "POST", body, signal });
 
-export const renameRun = (id: string, name: string, signal: AbortSignal) =>
-  request<Run>(at(id), { method: "PATCH", body: { name }, signal });
+export const patchRun = (id: string, body: PatchRun, signal: AbortSignal) =>
+  request<Run>(at(id), { method: "PATCH", body, signal });
 
-/** Asks something of a run; `attempt` guards against a run that was started anew meanwhile. */
-export function actOnRun(id: string, action: Action, attempt: number, signal: AbortSignal): Promise<unknown> {
-  if (action === "delete") return request(at(id), { method: "DELETE", signal });
-  return request(at(id, `/${action}`), { method: "POST", body: { expected_attempt: attempt }, signal });
+interface ActionOptions {
+  /** Guards, unless null, against a run that was started anew meanwhile. */
+  attempt: number | null;
+  /** Of a stop: whether a checkpoint is waited for. */
+  save: boolean;
 }
+
+/** Asks something of a run. */
+export function actOnRun(
+  id: string,
+  action: Action,
+  { attempt, save }: ActionOptions,
+  signal: AbortSignal,
+): Promise<unknown> {
+  if (action === "delete") return request(at(id), { method: "DELETE", signal });
+  const body = { expected_attempt: attempt, ...(action === "stop" && { save }) };
+  return request(at(id, `/${action}`), { method: "POST", body, signal });
+}
+
+export const getQueue = (signal: AbortSignal) => request<Queue>("/queue", { signal });
+
+/** Lets waiting runs exchange their places. */
+export const orderQueue = (body: QueueOrder, signal: AbortSignal) =>
+  request<Queue>("/queue", { method: "PUT", body, signal });
 
 /** Takes a deleted run out of the trash. */
 export const restoreRun = (id: string, signal: AbortSignal) =>

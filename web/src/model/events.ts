@@ -16,6 +16,7 @@ import type {
   TroubleEvent,
 } from "../contract";
 import { formatBytes, formatDuration, formatMetric } from "./format";
+import { phaseWord, troubleWord } from "./words";
 
 export type Level = "info" | "good" | "warning" | "error" | "unknown";
 
@@ -46,7 +47,7 @@ export function describe(event: StampedEvent): EventLine {
     case "state":
       return line(stateLevel(body), `State: ${body.state}`, body.reason ?? "");
     case "phase":
-      return line("info", `Phase: ${body.phase}`, body.detail ?? "");
+      return line(phaseLevel(body), `Phase: ${phaseWord(body.phase)}`, body.detail ?? "");
     case "command":
       return line(
         body.status === "ignored" ? "warning" : "info",
@@ -68,7 +69,7 @@ export function describe(event: StampedEvent): EventLine {
     case "non_finite":
       return line("error", `${body.name} was ${body.value} at step ${body.step}`, nonFiniteText(body));
     case "trouble":
-      return line("error", `Trouble: ${body.action === "none" ? "noted" : body.action}`, body.reason);
+      return line("error", `Trouble: ${troubleWord(body)}`, body.reason);
     case "bad_sample":
       return line(
         "warning",
@@ -92,6 +93,11 @@ function stateLevel(body: StateEvent): Level {
   if (body.state === "failed" || body.state === "interrupted") return "error";
   if (body.state === "recovering") return "warning";
   return body.state === "completed" ? "good" : "info";
+}
+
+function phaseLevel(body: PhaseEvent): Level {
+  if (body.phase === "waiting") return "warning";
+  return body.phase === "verified" || body.phase === "memory_free" ? "good" : "info";
 }
 
 function commandText(body: CommandEvent): string {
@@ -126,6 +132,24 @@ function nonFiniteText(body: NonFiniteEvent): string {
 function rest(event: StampedEvent): string {
   const { seq: _seq, time: _time, attempt: _attempt, kind: _kind, ...fields } = event;
   return JSON.stringify(fields);
+}
+
+export type EventChoice = "everything" | "story" | "trouble";
+
+const STORY: ReadonlySet<string> = new Set([
+  "state",
+  "trouble",
+  "alert",
+  "receipt",
+  "checkpoint",
+  "command",
+  "non_finite",
+]);
+
+/** Whether an event is one of those that were asked for. */
+export function isChosen(choice: EventChoice, event: StampedEvent, { level }: EventLine): boolean {
+  if (choice === "story") return STORY.has(event.kind);
+  return choice === "everything" || level === "warning" || level === "error";
 }
 
 /** Kinds of which one page holds a handful; metrics are thousands and are drawn instead. */

@@ -1,6 +1,6 @@
 /** What the states of a run mean to the eye. */
 
-import type { Run, RunState } from "../contract";
+import type { Run, RunState, RunTrouble } from "../contract";
 
 export type Tone = "live" | "waiting" | "good" | "bad" | "quiet";
 
@@ -44,4 +44,19 @@ export function elapsed(run: Run, now: number): number | null {
 /** Seconds that are left until a deadline, not below zero. */
 export function secondsUntil(deadline: string, now: number): number {
   return Math.max(0, (Date.parse(deadline) - now) / 1000);
+}
+
+/** Whether the reason of the run's state says already what its trouble says. */
+export function isTroubleTold(
+  run: Pick<Run, "state" | "reason">,
+  trouble: Pick<RunTrouble, "reason">,
+): boolean {
+  if (run.state !== "failed" && run.state !== "recovering" && run.state !== "interrupted") return false;
+  const reason = run.reason ?? "";
+  return reason !== "" && (reason.includes(trouble.reason) || trouble.reason.includes(reason));
+}
+
+/** The attempt that a request is meant for; null while attempts follow each other by themselves, and any is meant. */
+export function guardOf(run: Pick<Run, "state" | "attempt">): number | null {
+  return run.state === "recovering" ? null : run.attempt;
 }

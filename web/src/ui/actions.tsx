@@ -1,8 +1,7 @@
 import { useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
 import { actOnRun, restoreRun } from "../api/calls";
 import type { Run } from "../contract";
-import type { Action } from "../model/states";
+import { type Action, guardOf } from "../model/states";
 import { putRun } from "../state/runs";
 import { toast, toastError } from "../state/toasts";
 import { Button } from "./button";
@@ -14,13 +13,25 @@ interface ActionText {
   label: string;
   icon: IconName;
   done: string;
+  /** Said instead of `done` where the run waits in the queue. */
+  doneInQueue?: string;
   /** What is asked before; without it the action is taken at once. */
   question?: string;
 }
 
-export const ACTIONS: Record<Action, ActionText> = {
-  stop: { label: "Stop", icon: "stop", done: "Stopping: a checkpoint is written first" },
-  pause: { label: "Pause", icon: "pause", done: "Pausing: a checkpoint is written first" },
+const ACTIONS: Record<Action, ActionText> = {
+  stop: {
+    label: "Stop",
+    icon: "stop",
+    done: "Stopping: a checkpoint is written first",
+    doneInQueue: "Taken out of the queue",
+  },
+  pause: {
+    label: "Pause",
+    icon: "pause",
+    done: "Pausing: a checkpoint is written first",
+    doneInQueue: "Held: it keeps its place until it is resumed",
+  },
   resume: { label: "Resume", icon: "resume", done: "Resuming from the newest checkpoint" },
   checkpoint: {
     label: "Checkpoint now",
@@ -42,6 +53,18 @@ export const ACTIONS: Record<Action, ActionText> = {
   },
 };
 
+const STOP_WITHOUT_SAVING: ActionText = {
+  label: "Stop without saving",
+  icon: "stop",
+  done: "Stopping without a checkpoint",
+  question: "What was learned since the last checkpoint is learned again when the run is resumed.",
+};
+
+/** A run that is stopping already can only be stopped sooner. */
+function textOf(run: Run, action: Action): ActionText {
+  return action === "stop" && run.state === "stopping" ? STOP_WITHOUT_SAVING : ACTIONS[action];
+}
+
 const ORDER: Action[] = ["resume", "pause", "stop", "checkpoint", "sample", "cancel", "delete"];
 
 interface RunActionsProps {
@@ -56,44 +79,45 @@ interface RunActionsProps {
 export function RunActions({ run, shown, iconsOnly = false, onDeleted }: RunActionsProps) {
   const { act, busy, asking } = useActions(run, onDeleted);
   const allowed = ORDER.filter((action) => run.actions.includes(action));
-  const inMenu = allowed.filter((action) => !shown.includes(action));
-  const question = asking.value;
+  // a second click on Stop must not meet the button that gives up the checkpoint
+  const buttons = run.state === "stopping" ? [] : allowed.filter((action) => shown.includes(action));
+  const inMenu = allowed.filter((action) => !buttons.includes(action));
+  const asked = asking.value;
+  const question = asked === null ? null : textOf(run, asked);
   return (
     <div class="actions">
-      {allowed
-        .filter((action) => shown.includes(action))
-        .map((action) => (
-          <Button
-            key={action}
-            icon={ACTIONS[action].icon}
-            kind={iconsOnly ? "quiet" : action === "resume" ? "primary" : "plain"}
-            busy={busy.value === action}
-            onClick={() => act(action)}
-            {...(iconsOnly
-              ? { label: `${ACTIONS[action].label} ${run.name}` }
-              : { children: ACTIONS[action].label })}
-          />
-        ))}
+      {buttons.map((action) => (
+        <Button
+          key={action}
+          icon={ACTIONS[action].icon}
+          kind={iconsOnly ? "quiet" : action === "resume" ? "primary" : "plain"}
+          busy={busy.value === action}
+          onClick={() => act(action)}
+          {...(iconsOnly
+            ? { label: `${ACTIONS[action].label} ${run.name}` }
+            : { children: ACTIONS[action].label })}
+        />
+      ))}
       {inMenu.length > 0 && (
         <Menu
           label={`More for ${run.name}`}
           items={inMenu.map((action) => ({
-            label: ACTIONS[action].label,
-            icon: ACTIONS[action].icon,
+            label: textOf(run, action).label,
+            icon: textOf(run, action).icon,
             danger: action === "delete" || action === "cancel",
             onSelect: () => act(action),
           }))}
         />
       )}
-      {question !== null && (
+      {asked !== null && question !== null && (
         <Confirm
-          title={`${ACTIONS[question].label} “${run.name}”?`}
-          confirm={ACTIONS[question].label}
+          title={`${question.label} “${run.name}”?`}
+          confirm={question.label}
           danger
-          onConfirm={() => act(question, true)}
+          onConfirm={() => act(asked, true)}
           onClose={() => (asking.value = null)}
         >
-          {ACTIONS[question].question}
+          {question.question}
         </Confirm>
       )}
     </div>
@@ -109,22 +133,28 @@ async function restore(run: Run): Promise<void> {
   }
 }
 
-function useActions(run: Run, onDeleted?: () => void) {
+function doneText(run: Run, action: Action): string {
+  const { done, doneInQueue } = textOf(run, action);
+  return run.state === "queued" ? (doneInQueue ?? done) : done;
+}
+
+/** What is asked of a run and of each button's work with it. What was asked is told even when the button that asked it
+ * has gone meanwhile. */
+export function useActions(run: Run, onDeleted?: () => void) {
   const busy = useSignal<Action | null>(null);
   const asking = useSignal<Action | null>(null);
-  const request = useRef(new AbortController());
-  useEffect(() => () => request.current.abort(), []);
 
   const act = async (action: Action, sure = false) => {
-    if (ACTIONS[action].question !== undefined && !sure) {
+    if (textOf(run, action).question !== undefined && !sure) {
       asking.value = action;
       return;
     }
     busy.value = action;
     try {
-      await actOnRun(run.id, action, run.attempt, request.current.signal);
+      const options = { attempt: guardOf(run), save: run.state !== "stopping" };
+      await actOnRun(run.id, action, options, new AbortController().signal);
       const undo = { label: "Undo", run: () => void restore(run) };
-      toast(`${run.name}: ${ACTIONS[action].done}`, "info", action === "delete" ? undo : undefined);
+      toast(`${run.name}: ${doneText(run, action)}`, "info", action === "delete" ? undo : undefined);
       if (action === "delete") onDeleted?.();
     } catch (error) {
       toastError(error);

@@ -1,7 +1,7 @@
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
-import { renameRun } from "../api/calls";
+import { patchRun } from "../api/calls";
 import type { Run } from "../contract";
 import { putRun } from "../state/runs";
 import { toastError } from "../state/toasts";
@@ -29,7 +29,7 @@ export function EditableName({ run, children }: { run: Run; children: ComponentC
     request.current?.abort();
     request.current = new AbortController();
     try {
-      putRun(await renameRun(run.id, name, request.current.signal));
+      putRun(await patchRun(run.id, { name }, request.current.signal));
     } catch (error) {
       toastError(error);
     }

@@ -1,5 +1,6 @@
 import { getSystem } from "../api/calls";
 import { formatBytes, formatShare } from "../model/format";
+import { gpusWord } from "../model/queue";
 import { useResource } from "../state/resource";
 
 const EVERY_MS = 5000;
@@ -15,7 +16,7 @@ export function SystemStrip() {
       <Part name={`CPU · ${system.cpu_count}`} value={formatShare(system.cpu_percent / 100)} />
       <Part name="Memory" value={memory} />
       <Part name="Disk free" value={formatBytes(system.disk_free)} />
-      <Part name="GPU" value={system.gpus.length > 0 ? system.gpus.join(", ") : "none"} />
+      <Part name="GPU" value={gpusWord(system.gpus)} />
       <Part name="Runs" value={`${system.live_runs} of ${system.max_runs} at once`} />
       {!system.torch_installed && (
         <span class="system-part warn">PyTorch is not installed: no run can start</span>

@@ -11,6 +11,8 @@ const PAUSE_MS = 250;
 export class Draft {
   readonly preset: Signal<Preset>;
   readonly name = signal("");
+  /** A number, or what was typed instead of one: the server says what is wrong with it. */
+  readonly priority = signal<unknown>(0);
   readonly edits = signal<ReadonlyMap<string, unknown>>(new Map());
   readonly verdict = signal<ValidationResult | null>(null);
   readonly failure = signal<string | null>(null);
@@ -28,8 +30,10 @@ export class Draft {
     this.changes = computed(() => laid.value.changes);
     this.body = computed(() => {
       const name = this.name.value.trim();
-      const base = { preset: this.preset.value.name, config: laid.value.config };
-      return name === "" ? base : { ...base, name };
+      const body: CreateRun = { preset: this.preset.value.name, config: laid.value.config };
+      if (name !== "") body.name = name;
+      if (this.priority.value !== 0) body.priority = this.priority.value as number;
+      return body;
     });
     this.errors = computed(() => {
       const found = this.refused.value.length > 0 ? this.refused.value : (this.verdict.value?.errors ?? []);

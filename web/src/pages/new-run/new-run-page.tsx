@@ -2,13 +2,14 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { getPresets } from "../../api/calls";
 import type { Preset, SchemaDocument } from "../../contract";
-import { fieldAt, fieldsBelow, type JsonSchema } from "../../model/form";
+import { type FieldSpec, fieldAt, fieldsBelow, type JsonSchema } from "../../model/form";
 import { humanize } from "../../model/format";
 import { runPath } from "../../model/routes";
 import { useResource } from "../../state/resource";
 import { navigate } from "../../state/router";
 import { putRun } from "../../state/runs";
 import { schema, schemaError } from "../../state/schema";
+import { OptionField } from "../../ui/field";
 import { Link } from "../../ui/link";
 import { Notice } from "../../ui/notice";
 import { Draft } from "./draft";
@@ -105,6 +106,15 @@ function shownPaths(document_: SchemaDocument): Set<string> {
   return new Set([...GROUPS.flatMap((group) => group.paths.map(({ path }) => path)), ...modal]);
 }
 
+const PRIORITY: FieldSpec = {
+  path: "priority",
+  kind: "integer",
+  nullable: false,
+  choices: [],
+  help: "Where it has to wait: runs of a higher priority are started first.",
+  limits: "",
+};
+
 function Basics({ draft, presets }: { draft: Draft; presets: Preset[] }) {
   const errors = draft.errors.value.get("name") ?? [];
   const choose = (name: string) => {
@@ -149,6 +159,17 @@ function Basics({ draft, presets }: { draft: Draft; presets: Preset[] }) {
           ))}
           <p class="field-help">What the table calls it; it can be changed later.</p>
         </div>
+        <OptionField
+          field={PRIORITY}
+          label="Priority"
+          isCompact={false}
+          emptyWord="none"
+          value={draft.priority.value}
+          preset={0}
+          errors={draft.errors.value.get("priority") ?? []}
+          onChange={(value) => (draft.priority.value = value)}
+          onReset={() => (draft.priority.value = 0)}
+        />
       </div>
     </fieldset>
   );

@@ -30,7 +30,7 @@ export const GROUPS: Group[] = [
 
 /** What an option does that is left empty, in a word. */
 export function emptyWord(path: string): string {
-  return /^modalities\.\w+\.weight$/.test(path) ? "auto" : "none";
+  return /^(modalities\.\w+\.weight|resources\.\w+)$/.test(path) ? "auto" : "none";
 }
 
 /** Options of one modality that the form shows up front. */

@@ -76,7 +76,7 @@ function Verdict({ draft }: { draft: Draft }) {
 }
 
 function hasField(root: JsonSchema, path: string): boolean {
-  return path === "name" || (path !== "" && fieldAt(root, path) !== null);
+  return path === "name" || path === "priority" || (path !== "" && fieldAt(root, path) !== null);
 }
 
 function text(path: string, value: unknown): string {

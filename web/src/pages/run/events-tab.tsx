@@ -1,6 +1,6 @@
 import { useSignal } from "@preact/signals";
 import type { StampedEvent } from "../../contract";
-import { describe, type Level } from "../../model/events";
+import { describe, type EventChoice, type EventLine, isChosen, type Level } from "../../model/events";
 import { formatTime, groupDigits } from "../../model/format";
 import { now } from "../../state/clock";
 import type { RunFeed } from "../../state/run-feed";
@@ -17,43 +17,70 @@ const ICONS: Record<Level, IconName> = {
 
 const SHOWN = 300;
 
-/** What happened, newest first. */
+const CHOICES: { choice: EventChoice; label: string; none: string }[] = [
+  { choice: "everything", label: "Everything", none: "No events yet" },
+  { choice: "story", label: "What happened", none: "Nothing happened yet" },
+  { choice: "trouble", label: "Warnings and errors only", none: "No warnings, no errors" },
+];
+
+/** What happened, newest first, with a line between two attempts. */
 export function EventsTab({ feed }: { feed: RunFeed }) {
-  const onlyTrouble = useSignal(false);
-  const all = feed.events.value.map((event) => ({ event, line: describe(event) }));
-  const wanted = onlyTrouble.value
-    ? all.filter(({ line }) => line.level === "warning" || line.level === "error")
-    : all;
+  const chosen = useSignal<EventChoice>("everything");
+  const wanted = feed.events.value
+    .map((event) => ({ event, line: describe(event) }))
+    .filter(({ event, line }) => isChosen(chosen.value, event, line));
   const shown = wanted.slice(-SHOWN).reverse();
   return (
     <section aria-label="Events">
       <div class="section-head">
         <span class="muted small number">{groupDigits(wanted.length)} events, newest first</span>
-        <button
-          type="button"
-          class="chip"
-          aria-pressed={onlyTrouble.value}
-          onClick={() => (onlyTrouble.value = !onlyTrouble.value)}
-        >
-          Warnings and errors only
-        </button>
+        <fieldset class="choice" aria-label="Which events">
+          {CHOICES.map(({ choice, label }) => (
+            <button
+              key={choice}
+              type="button"
+              class="chip"
+              aria-pressed={chosen.value === choice}
+              onClick={() => (chosen.value = choice)}
+            >
+              {label}
+            </button>
+          ))}
+        </fieldset>
       </div>
       {shown.length === 0 ? (
-        <Empty title={onlyTrouble.value ? "No warnings, no errors" : "No events yet"} />
+        <Empty title={CHOICES.find(({ choice }) => choice === chosen.value)?.none ?? ""} />
       ) : (
         <ol class="card events">
-          {shown.map(({ event, line }) => (
-            <li key={event.seq} class={`event ${line.level}`}>
-              <Icon name={ICONS[line.level]} />
-              <div class="event-text">
-                <b>{line.title}</b> <span>{line.text}</span>
-              </div>
-              <Stamp event={event} />
-            </li>
+          {shown.map(({ event, line }, i) => (
+            <Line key={event.seq} event={event} line={line} after={shown[i - 1]?.event} />
           ))}
         </ol>
       )}
     </section>
+  );
+}
+
+interface LineProps {
+  event: StampedEvent;
+  line: EventLine;
+  /** The event above it, which is newer. */
+  after: StampedEvent | undefined;
+}
+
+function Line({ event, line, after }: LineProps) {
+  const isFirst = after === undefined ? event.attempt > 1 : after.attempt !== event.attempt;
+  return (
+    <>
+      {isFirst && <li class="event-attempt number">Attempt {event.attempt}</li>}
+      <li class={`event ${line.level}`}>
+        <Icon name={ICONS[line.level]} />
+        <div class="event-text">
+          <b>{line.title}</b> <span>{line.text}</span>
+        </div>
+        <Stamp event={event} />
+      </li>
+    </>
   );
 }
 

@@ -1,18 +1,28 @@
 import type { Run } from "../../contract";
+import { endsOnRequest } from "../../model/ending";
 import { formatCount, formatDuration, formatRate, formatTime, groupDigits } from "../../model/format";
 import { runPath } from "../../model/routes";
 import { elapsed, isLive, progress, secondsUntil } from "../../model/states";
+import { phaseWord } from "../../model/words";
 import { now } from "../../state/clock";
+import type { RunFeed } from "../../state/run-feed";
 import { stream } from "../../state/runs";
 import { RunActions } from "../../ui/actions";
 import { EditableName } from "../../ui/editable-name";
 import { Icon } from "../../ui/icons";
 import { Link } from "../../ui/link";
-import { Notice } from "../../ui/notice";
 import { StateBadge } from "../../ui/state-badge";
+import { Condition } from "./condition";
+import { Trouble } from "./troubles";
+
+interface HeaderProps {
+  run: Run;
+  feed: RunFeed | null;
+  onDeleted: () => void;
+}
 
 /** State, phase, progress and the buttons of a run. */
-export function RunHeader({ run, onDeleted }: { run: Run; onDeleted: () => void }) {
+export function RunHeader({ run, feed, onDeleted }: HeaderProps) {
   return (
     <header class="run-header">
       <p class="crumbs">
@@ -34,38 +44,28 @@ export function RunHeader({ run, onDeleted }: { run: Run; onDeleted: () => void 
           onDeleted={onDeleted}
         />
       </div>
-      <Reason run={run} />
+      <Condition run={run} feed={feed} />
+      {run.trouble !== null && <Trouble run={run} trouble={run.trouble} />}
       <Figures run={run} />
     </header>
   );
 }
 
+/** What a live run is doing; an end has its steps, a wait its banner. */
 function Phase({ run }: { run: Run }) {
   const { phase } = run;
-  if (phase === null || !isLive(run.state)) return null;
+  if (phase === null || !isLive(run.state) || endsOnRequest(run.state)) return null;
+  if (run.state === "recovering") return null;
   const left = phase.deadline ? secondsUntil(phase.deadline, now.value + stream.clockOffset.value) : null;
-  const word = phase.detail ? `${phase.phase}: ${phase.detail}` : phase.phase;
+  const detail = phase.phase === "waiting" ? null : phase.detail;
   return (
     <span class="phase">
       <span class="muted" role="status">
-        {word}
+        {detail ? `${phaseWord(phase.phase)}: ${detail}` : phaseWord(phase.phase)}
       </span>
       {left !== null && <span class="countdown number"> · at most {formatDuration(left)} more</span>}
     </span>
   );
-}
-
-function Reason({ run }: { run: Run }) {
-  if (run.reason === null || run.reason === "") return null;
-  if (run.state === "failed" || run.state === "interrupted") {
-    return (
-      <Notice tone="error">
-        <b>{run.state === "failed" ? "Failed" : "Interrupted"}:</b> {run.reason}
-      </Notice>
-    );
-  }
-  if (run.state === "running") return null;
-  return <p class="muted reason">{run.reason}</p>;
 }
 
 function Figures({ run }: { run: Run }) {

@@ -17,7 +17,7 @@ import { EventsTab } from "./events-tab";
 import { RunHeader } from "./header";
 import { LogTab } from "./log-tab";
 import { SamplesTab } from "./samples-tab";
-import { Troubles } from "./troubles";
+import { Alerts } from "./troubles";
 
 const TAB_NAMES: Record<RunTab, string> = {
   charts: "Charts",
@@ -41,8 +41,8 @@ export function RunPage({ id, tab }: { id: string; tab: RunTab }) {
   if (run === undefined) return <NoRun id={id} error={missing} />;
   return (
     <main class="page" id="main">
-      <RunHeader run={run} onDeleted={() => navigate("/")} />
-      {feed !== null && <Troubles run={run} feed={feed} />}
+      <RunHeader run={run} feed={feed} onDeleted={() => navigate("/")} />
+      {feed !== null && <Alerts run={run} feed={feed} />}
       <nav class="tabs" aria-label="Parts of this run">
         {RUN_TABS.map((name) => (
           <Link key={name} to={runPath(id, name)} class="tab" current={name === tab} keepScroll>

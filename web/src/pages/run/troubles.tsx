@@ -1,7 +1,9 @@
-import type { Run, StampedEvent } from "../../contract";
+import type { Run, RunTrouble, StampedEvent } from "../../contract";
 import { describe } from "../../model/events";
 import { formatTime, groupDigits } from "../../model/format";
 import { runPath } from "../../model/routes";
+import { isTroubleTold } from "../../model/states";
+import { troubleWord } from "../../model/words";
 import { now } from "../../state/clock";
 import type { RunFeed } from "../../state/run-feed";
 import { Link } from "../../ui/link";
@@ -9,10 +11,26 @@ import { Notice } from "../../ui/notice";
 
 const MOST = 2;
 
-/** The newest things of this attempt that somebody should look at; the rest is in the events. */
-export function Troubles({ run, feed }: { run: Run; feed: RunFeed }) {
+/** The newest trouble since a person started the run, for as long as that is so. */
+export function Trouble({ run, trouble }: { run: Run; trouble: RunTrouble }) {
+  if (isTroubleTold(run, trouble)) return null;
+  return (
+    <div class="troubles" data-trouble>
+      <Notice tone={run.state === "failed" ? "error" : "warning"}>
+        <b>Trouble: {troubleWord(trouble)}</b> {trouble.reason}{" "}
+        <span class="muted number">{formatTime(trouble.time, now.value)}</span>{" "}
+        <Link to={runPath(run.id, "events")} keepScroll>
+          What happened
+        </Link>
+      </Notice>
+    </div>
+  );
+}
+
+/** The newest alerts of this attempt; the rest is in the events. */
+export function Alerts({ run, feed }: { run: Run; feed: RunFeed }) {
   const found = feed.events.value.filter(
-    (event) => event.attempt === run.attempt && isTrouble(event) && !isTold(run, event),
+    (event) => event.attempt === run.attempt && isAlert(event) && !isTold(run, event),
   );
   const newest = found.slice(-MOST).reverse();
   if (newest.length === 0) return null;
@@ -41,7 +59,7 @@ function isTold(run: Run, event: StampedEvent): boolean {
   return typeof event.message === "string" && (run.reason ?? "").includes(event.message);
 }
 
-function isTrouble(event: StampedEvent): boolean {
+function isAlert(event: StampedEvent): boolean {
   if (event.kind === "alert") return event.level !== "info";
-  return event.kind === "trouble" || event.kind === "non_finite";
+  return event.kind === "non_finite";
 }

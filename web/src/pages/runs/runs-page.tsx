@@ -3,6 +3,7 @@ import type { ModalityInfo, Run } from "../../contract";
 import { formatDuration, formatMetric, formatTime, humanize } from "../../model/format";
 import { runPath } from "../../model/routes";
 import { elapsed, isLive } from "../../model/states";
+import { phaseWord, troubleWord, waitingWord } from "../../model/words";
 import { now } from "../../state/clock";
 import { navigate } from "../../state/router";
 import { runs, runsError, runsLoaded } from "../../state/runs";
@@ -14,6 +15,7 @@ import { Link } from "../../ui/link";
 import { Empty, Notice } from "../../ui/notice";
 import { Progress } from "../../ui/progress";
 import { StateBadge } from "../../ui/state-badge";
+import { QueueSection } from "./queue";
 
 /** Every run in a table that is never out of date. */
 export function RunsPage() {
@@ -30,6 +32,7 @@ export function RunsPage() {
         </Button>
       </div>
       {runsError.value !== null && <Notice tone="error">{runsError.value}</Notice>}
+      <QueueSection />
       {items.length > 0 && <RunsTable items={items} />}
       {items.length === 0 && runsLoaded.value && <NoRuns />}
       {items.length === 0 && !runsLoaded.value && runsError.value === null && (
@@ -95,7 +98,9 @@ function RunRow({ run }: { run: Run }) {
       </td>
       <td class="cell-state">
         <StateBadge state={run.state} />
-        <div class="muted small clip">{stateDetail(run)}</div>
+        <div class="muted small clip" title={stateDetail(run)}>
+          {stateDetail(run)}
+        </div>
       </td>
       <td class="cell-progress">
         <Progress run={run} />
@@ -114,11 +119,21 @@ function RunRow({ run }: { run: Run }) {
   );
 }
 
+/** What a person would ask next: where it waits, what it does, why it failed, what happened to it meanwhile. */
 function stateDetail(run: Run): string {
-  if (run.state === "running" && run.phase !== null)
-    return run.phase.phase === "training" ? "" : run.phase.phase;
-  if (isLive(run.state) && run.phase !== null) return run.phase.phase;
-  return run.state === "failed" || run.state === "interrupted" ? (run.reason ?? "") : "";
+  switch (run.state) {
+    case "queued":
+      return waitingWord(run) ?? "";
+    case "running":
+      if (run.phase !== null && run.phase.phase !== "training") return phaseWord(run.phase.phase);
+      return run.trouble === null ? "" : `after trouble: ${troubleWord(run.trouble)}`;
+    case "failed":
+    case "interrupted":
+    case "recovering":
+      return run.reason ?? "";
+    default:
+      return isLive(run.state) && run.phase !== null ? phaseWord(run.phase.phase) : "";
+  }
 }
 
 function Headlines({ run }: { run: Run }) {
