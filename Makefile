@@ -8,7 +8,7 @@ NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix web
 MODULES := web/node_modules/.package-lock.json
 PAGE := server/static/index.html
 
-.PHONY: setup demo serve test test-slow check schemas clean
+.PHONY: setup demo serve test test-slow soak check schemas clean
 
 setup: $(VENV)/.ready $(PAGE)
 
@@ -38,6 +38,13 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# Random faults, for so many minutes; docs/reliability.md says what it found last.
+MINUTES ?= 60
+SEED ?= 1
+
+soak: setup
+	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES) --seed $(SEED)
 
 check: setup
 	$(BIN)/ruff check .
