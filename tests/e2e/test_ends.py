@@ -80,6 +80,22 @@ def test_a_stop_by_button_shows_all_of_it(running_server: RunningServer, visit: 
     expect(page.locator(".end-step")).to_have_count(0)
 
 
+def test_a_stop_that_cannot_save_is_given_up(running_server: RunningServer, visit: Visit) -> None:
+    with ScriptedRun(running_server.home, name="stuck") as run:
+        page = visit(running_server, f"/runs/{run.id}")
+        badge = page.locator(".run-title .badge")
+        expect(badge).to_have_text("running")
+        page.get_by_role("button", name="Stop", exact=True).click()
+        expect(badge).to_have_text("stopping")
+        expect(page.get_by_role("button", name="Stop", exact=True)).to_have_count(0)
+        page.get_by_role("button", name="More for stuck").click()
+        page.get_by_role("menuitem", name="Stop without saving").click()
+        page.get_by_role("dialog").get_by_role("button", name="Stop without saving").click()
+        expect(page.get_by_text("stuck: Stopping without a checkpoint")).to_be_visible()
+        assert [command.save for command in run.directory.commands.after(0)] == [True, False]
+        run.end(RunState.STOPPED)
+
+
 def test_a_cancelled_run_needs_no_checkpoint(running_server: RunningServer, visit: Visit) -> None:
     run_id = running_server.create(ENDLESS, name="unwanted")["id"]
     page = visit(running_server, f"/runs/{run_id}")
