@@ -51,6 +51,16 @@ def test_a_misspelt_key_names_the_nearest(path: str, near: str) -> None:
     assert problem.value == 1
 
 
+@pytest.mark.parametrize("component", ["language", "video_encoder", "image_generator", "video_generator"])
+@pytest.mark.parametrize("resources", [{"processes": 2}, {"gpus": 2}])
+def test_balance_by_a_loss_is_for_a_single_process(component: str, resources: dict[str, int]) -> None:
+    balance = nested(f"model.{component}.moe.balance", "aux_loss")
+    [problem] = problems({**balance, "resources": {"device": "auto", **resources}})
+    assert f"model.{component}.moe.balance is 'aux_loss'" in problem.message
+    assert "set it to 'loss_free', or train with one process" in problem.message
+    assert resolve("demo", balance).resources.num_processes == 1
+
+
 def test_a_misspelt_key_in_a_list_names_its_place() -> None:
     source = {"name": "a", "category": "code", "path": "p", "wieght": 2.0}
     assert "data.sources.0.wieght: unknown key; did you mean 'weight'?" in str(

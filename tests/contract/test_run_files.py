@@ -6,13 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.full_disks import Ballast
+from support.mounts import need_mounts, small_disk
 from support.runs import begin_attempt, make_run, wait_for
 
 from xoron_core.contract import clock
-from xoron_core.contract.beat import Beat, BeatWriter, read_beat
+from xoron_core.contract.beat import Beat, BeatWriter, read_beat, reset_beat
 from xoron_core.contract.commands import CommandBox, CommandKind
 from xoron_core.contract.errors import CommandError, ConfigError, RunDirectoryError
 from xoron_core.contract.files import write_atomic, write_new
@@ -261,3 +264,17 @@ def test_the_beat_tells_count_and_step(tmp_path: Path) -> None:
         writer.beat(step)
     assert read_beat(path) == Beat(3, 2)
     writer.close()
+
+
+def test_a_disk_that_is_full_since_the_beat_was_reset_takes_it(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    need_mounts(request)
+    with small_disk(tmp_path / "disk") as disk:
+        reset_beat(disk / "beat")
+        Ballast(disk).leave(0)
+        with closing(BeatWriter(disk / "beat")) as writer:
+            writer.beat(3)
+        assert read_beat(disk / "beat") == Beat(1, 3)
+        reset_beat(disk / "beat")
+        assert read_beat(disk / "beat") == Beat(0, 0)
+        reset_beat(disk / "another")
+        assert read_beat(disk / "another") == Beat(0, 0), "whoever may not write it waits for room elsewhere"

@@ -74,6 +74,8 @@ def test_every_state_has_its_place() -> None:
         ("running", ("running", 2), True, False, "interrupted"),
         ("stopped", ("stopping", 2), True, False, "interrupted"),
         ("stopped", ("stopped", 2), True, False, "stopped"),
+        ("cancelled", ("stopped", 2), True, False, "cancelled"),
+        ("running", ("stopped", 2), True, False, "stopped"),
         ("stopped", ("completed", 2), True, True, "completed"),
         ("running", ("failed", 2), True, False, "failed"),
         ("paused", ("paused", 2), True, False, "paused"),

@@ -13,8 +13,12 @@ class Beat:
     step: int
 
 
+_LINE = b"%020d %020d\n"
+
+
 class BeatWriter:
-    """Overwrites one short line in place, so that a full disk does not stop it."""
+    """Overwrites one short line in place. Where `reset_beat` found room for it, a disk that is full since does not stop
+    it, on most file systems: one that copies on write may refuse."""
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -24,13 +28,25 @@ class BeatWriter:
         """Give a sign; a disk that refuses even that is the events' to tell."""
         self._count += 1
         try:
-            os.pwrite(self._fd, b"%020d %020d\n" % (self._count, step), 0)
-        except OSError:  # no block yet on a disk that is full
+            os.pwrite(self._fd, _LINE % (self._count, step), 0)
+        except OSError:
             return
 
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._fd)
+
+
+def reset_beat(path: Path) -> None:
+    """Begin at zero for another trainer, in the block that the file has; a disk that refuses that leaves no file."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.pwrite(fd, _LINE % (0, 0), 0)
+        finally:
+            os.close(fd)
+    except OSError:
+        path.unlink(missing_ok=True)
 
 
 def read_beat(path: Path) -> Beat:

@@ -25,6 +25,9 @@ class CommandKind(StrEnum):
 ENDING = frozenset({CommandKind.STOP, CommandKind.PAUSE, CommandKind.CANCEL})
 """Commands after which the trainer exits."""
 
+STRENGTH = {CommandKind.PAUSE: 1, CommandKind.STOP: 2, CommandKind.CANCEL: 3}
+"""Of two requests to end the stronger counts, whichever came first."""
+
 _NAME = re.compile(r"[0-9]{8}\.json")
 
 

@@ -17,6 +17,7 @@ class LastState:
 
 
 _ASKABLE = {RunState.STARTING, RunState.RUNNING, RunState.RECOVERING}
+_OUTDONE_BY = {RunState.PAUSED: {"stopped", "cancelled"}, RunState.STOPPED: {"cancelled"}}
 _ASKED = {"paused": RunState.PAUSING, "stopped": RunState.STOPPING, "cancelled": RunState.STOPPING}
 
 
@@ -33,9 +34,8 @@ def derive_state(record: RunRecord, last: LastState | None, *, has_begun: bool, 
         return _asked_or(RunState.STARTING, record) if keeper_alive else RunState.INTERRUPTED
     if last.state in LIVE:
         return _asked_or(last.state, record) if keeper_alive else RunState.INTERRUPTED
-    if last.state is RunState.PAUSED and record.wanted in {"stopped", "cancelled"}:
-        return RunState(record.wanted)
-    return last.state
+    is_outdone = record.wanted in _OUTDONE_BY.get(last.state, ())  # by a request after the trainer's last look
+    return RunState(record.wanted) if is_outdone else last.state
 
 
 def _asked_or(state: RunState, record: RunRecord) -> RunState:

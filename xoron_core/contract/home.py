@@ -36,10 +36,10 @@ class Home:
             ) from error
 
     def run_directories(self) -> list[RunDirectory]:
-        """Every run there is, oldest id first."""
+        """Every run there is, oldest id first; one that may not be looked into counts, and reading it will say why."""
         if not self.runs.exists():
             return []
-        return [RunDirectory(path) for path in sorted(self.runs.iterdir()) if (path / "run.json").exists()]
+        return [RunDirectory(path) for path in sorted(self.runs.iterdir()) if _may_be_run(path)]
 
     def run(self, run_id: str) -> RunDirectory:
         """The run of that id.
@@ -54,6 +54,13 @@ class Home:
     def free_gib(self) -> float:
         """Free space on the disk that holds the runs, in GiB."""
         return shutil.disk_usage(self.path).free / 2**30
+
+
+def _may_be_run(path: Path) -> bool:
+    try:
+        return (path / "run.json").exists()
+    except OSError:
+        return True
 
 
 class ServerLock:

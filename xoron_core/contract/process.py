@@ -42,7 +42,7 @@ def _start_ticks(pid: int) -> int | None:
     """Field 22 of /proc/PID/stat (proc(5)); the command name before it may hold blanks and parentheses."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:  # gone, or another user's, of whom /proc may tell nothing (proc(5), hidepid)
         return None
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else int(fields[19])

@@ -9,6 +9,7 @@ from typing import IO, Any, Self
 from xoron_core.contract.segments import LIVE_NAME, Segment, first_of, first_record, parse_record, rotated_segments
 
 _LISTINGS = 3
+_GLANCE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,16 @@ class Cursor:
 class EventTailer:
     """Reads whole records after a cursor; a torn last line is left for the next poll.
 
-    A line that is no record is counted in `num_corrupt` once a record follows it, never fatal.
+    A line that is no record is counted in `num_corrupt` once a record follows it, never fatal. `is_displaced` tells
+    that the files are not those that were read before (a power cut took their end, a backup was put back): then what
+    has a larger number than the cursor is read on, and whoever kept what came before may begin again.
     """
 
     def __init__(self, directory: Path, cursor: Cursor = Cursor()) -> None:
         self.directory = directory
         self.cursor = cursor
         self.num_corrupt = 0
+        self.is_displaced = False
         self._file: IO[bytes] | None = None
         self._is_plain = True
         self._rest = b""
@@ -40,13 +44,22 @@ class EventTailer:
             if self._file is None and not self._open():
                 return []
             is_current = self._is_current()  # asked before reading: what was written before a rotation is read below
-            if is_current and self._has_shrunk():  # put back from a copy: find the place again by number
-                self.close()
-                self.cursor = Cursor(self.cursor.seq)
+            if is_current and self._has_shrunk():
+                self._lose_place()
                 continue
             records = self._read(max_bytes)
-            if records or is_current or not self._advance():
+            if records or is_current:
                 return records
+            if not self._advance():
+                if not self._is_put_back():
+                    return records
+                self._lose_place()
+
+    def _lose_place(self) -> None:
+        """Find it again by number."""
+        self.close()
+        self.is_displaced = True
+        self.cursor = Cursor(self.cursor.seq)
 
     def _segments(self) -> list[Segment]:
         """All files in order. The live one is looked at first: rotated meanwhile, it stands twice, never not at all."""
@@ -61,28 +74,29 @@ class EventTailer:
         return segments
 
     def _open(self) -> bool:
-        segments = self._segments()
-        if not segments:
-            return False
-        exact = [segment for segment in segments if segment.first_seq == self.cursor.first_seq]
-        if exact and self._open_at(exact[0], self.cursor.offset):
-            return True
+        for _ in range(_LISTINGS):  # one may name a file that is rotated or compressed before it is opened
+            segments = self._segments()
+            if not segments:
+                return False
+            exact = [segment for segment in segments if segment.first_seq == self.cursor.first_seq]
+            if exact and self._open_at(exact[0], self.cursor.offset):
+                return True
+        self.is_displaced |= self.cursor.offset > 0
         before = [segment for segment in segments if segment.first_seq <= self.cursor.seq + 1]
         return self._open_at((before or segments)[-1 if before else 0], 0)
 
     def _open_at(self, segment: Segment, offset: int) -> bool:
-        """Go on in `segment` at `offset`; False when it is not there (any more), or shorter."""
+        """Go on in `segment` at `offset`; False when it is not there (any more), or has no such place."""
         try:
             file = segment.open(buffering=0)  # a buffer would give back what the writer has cut off since
         except FileNotFoundError:  # rotated or compressed between the listing and here
             return False
-        is_plain = segment.path.suffix != ".zst"
-        is_short = os.fstat(file.fileno()).st_size < offset if is_plain else file.seek(offset) != offset
-        if is_short or (segment.path.name == LIVE_NAME and _first_seq(file) != segment.first_seq):
+        is_another = segment.path.name == LIVE_NAME and _first_seq(file) != segment.first_seq
+        if is_another or (offset > 0 and _seq_before(file, offset) != self.cursor.seq):
             file.close()
             return False
         self.close()
-        self._file, self._is_plain = file, is_plain
+        self._file, self._is_plain = file, segment.path.suffix != ".zst"
         self.cursor = Cursor(self.cursor.seq, segment.first_seq, offset)
         return True
 
@@ -103,6 +117,11 @@ class EventTailer:
             return False
         mine = os.fstat(self._file.fileno())
         return (live.st_dev, live.st_ino) == (mine.st_dev, mine.st_ino)
+
+    def _is_put_back(self) -> bool:
+        """Whether the live file is another one than that which is open, and not one that follows it."""
+        live = [segment.first_seq for segment in self._segments() if segment.path.name == LIVE_NAME]
+        return bool(live) and live[0] <= self.cursor.first_seq and not self._is_current()
 
     def _has_shrunk(self) -> bool:
         assert self._file is not None
@@ -156,6 +175,22 @@ class EventTailer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _seq_before(file: IO[bytes], offset: int) -> int | None:
+    """The number of the record that ends at `offset`, where the file is left; None where none ends there."""
+    size = _GLANCE_BYTES
+    while True:
+        start = max(0, offset - size)
+        file.seek(start)
+        block = file.read(offset - start)
+        if start == 0 or block.count(b"\n") > 1 or len(block) < offset - start:
+            break
+        size *= 16
+    if len(block) < offset - start or not block.endswith(b"\n"):
+        return None
+    record = parse_record(block[:-1].rpartition(b"\n")[2])
+    return None if record is None else int(record["seq"])
 
 
 def _first_seq(file: IO[bytes]) -> int | None:

@@ -19,7 +19,8 @@ class MoeConfig(Section):
     expert_size: int = Field(2048, ge=8)
     """Hidden width of one expert."""
     balance: Literal["loss_free", "aux_loss"] = "loss_free"
-    """How load is kept even: a bias on the choice only (arXiv 2408.15664), or an auxiliary loss."""
+    """How load is kept even: a bias on the choice only (arXiv 2408.15664), or an auxiliary loss, which is of a whole
+    micro-batch and therefore for a single process."""
     bias_update_rate: float = Field(1e-3, ge=0)
     """Step of the loss-free bias after each optimizer step."""
     aux_loss_weight: float = Field(0.02, ge=0)

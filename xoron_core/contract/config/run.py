@@ -77,6 +77,24 @@ class RunConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _balance_fits_processes(self) -> "RunConfig":
+        """The auxiliary loss is a product of means over a micro-batch: those of its parts do not add up to it."""
+        model = self.model
+        experts = {
+            "language": model.language.moe,
+            "video_encoder": model.video_encoder.moe,
+            "image_generator": model.image_generator.moe,
+            "video_generator": model.video_generator.moe,
+        }
+        for component, moe in experts.items():
+            if moe.balance == "aux_loss" and self.resources.num_processes > 1:
+                raise ValueError(
+                    f"model.{component}.moe.balance is 'aux_loss', which {self.resources.num_processes} processes "
+                    "(resources.processes) cannot share; set it to 'loss_free', or train with one process"
+                )
+        return self
+
     def modality_weights(self) -> dict[str, float]:
         """The modalities that are trained, in the order of their fields, and their shares of the micro-batches."""
         weights = {

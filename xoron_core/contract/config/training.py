@@ -105,7 +105,7 @@ class TroubleConfig(Section):
     restart_delay_s: float = Field(1.0, ge=0, le=3600)
     """Seconds before the first of those; doubled with each further one, up to five minutes."""
     max_memory_retries: int = Field(4, ge=0)
-    """Times that it goes on with half the micro-batch, twice accumulated, after memory ran out."""
+    """Times that it goes on with smaller micro-batches, accumulated more often, after memory ran out."""
     max_rollbacks: int = Field(2, ge=0)
     """Times that it goes back before steps that were not finite and leaves their samples out."""
     hang_after_s: float = Field(1800.0, gt=0)
