@@ -433,8 +433,28 @@ def test_an_epoch_that_ends_with_skipped_samples_ends(tmp_path: Path) -> None:
 def test_skipping_everything_is_an_error(tmp_path: Path) -> None:
     corpus = text_only(tmp_path, [3, 3])
     dataset = corpus.open(skip=["a[0]", "a[1]"])
-    with closing(dataset), pytest.raises(DataError, match="2 draws are left out"):
+    with closing(dataset), pytest.raises(DataError, match="not among the 2 left out"):
         next(iter(dataset))
+
+
+def test_an_epoch_of_which_everything_is_skipped_is_an_error_whatever_came_before_it(tmp_path: Path) -> None:
+    corpus = text_only(tmp_path, [3, 3])
+    with closing(corpus.open()) as dataset:
+        (batches,) = epochs(dataset, 1)
+    dataset = corpus.open(json.dumps(batches[-1].state), skip=["a[0]", "a[1]"])
+    with closing(dataset), pytest.raises(DataError, match="not among the 2 left out"):
+        next(iter(dataset))
+
+
+def test_an_epoch_of_which_the_rest_is_skipped_after_a_resume_ends(tmp_path: Path) -> None:
+    corpus = text_only(tmp_path, [ROW_LENGTH, ROW_LENGTH], rows_per_batch=1)
+    with closing(corpus.open()) as dataset:
+        (first, second) = islice(dataset, 2)
+    skip = [second.samples[0].origin.id]
+    with closing(corpus.open(json.dumps(first.state), skip=skip)) as resumed:
+        (rest, following) = epochs(resumed, 2)
+    assert [micro.samples for micro in rest] == [()]
+    assert [sample.origin.id for micro in following for sample in micro.samples] == [first.samples[0].origin.id]
 
 
 @settings(PATIENT, max_examples=30)

@@ -26,6 +26,15 @@ BAD_LINES = {
 }
 
 
+def test_progress_is_told_for_every_part_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "CHUNK_BYTES", 10)
+    path = tmp_path / "train.jsonl"
+    path.write_bytes(b'{"a": 1}\n' * 10)
+    told: list[int] = []
+    JsonlSource("poems", path, lambda: told.append(1)).close()
+    assert len(told) == 9
+
+
 def source_of(folder: Path, content: bytes) -> JsonlSource:
     path = folder / "train.jsonl"
     path.write_bytes(content)

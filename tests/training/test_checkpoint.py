@@ -14,11 +14,12 @@ from xoron_core.training.checkpoint import (
     CheckpointContent,
     complete_checkpoints,
     read_checkpoint,
+    remove_leftovers,
     retire_checkpoints,
     set_aside_later,
     write_checkpoint,
 )
-from xoron_core.training.errors import DamagedCheckpointError
+from xoron_core.training.errors import AnotherFormatError, DamagedCheckpointError
 
 
 def content(seed: int = 0) -> CheckpointContent:
@@ -64,12 +65,21 @@ def test_one_byte_flipped_in_the_manifest_is_refused_by_name(tmp_path: Path, wor
         read_checkpoint(target)
 
 
-def test_a_file_that_the_disk_does_not_give_back_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_the_disk_does_not_give_back_is_named_and_not_called_damaged(tmp_path: Path) -> None:
     target = tmp_path / "step-00000001"
     write_checkpoint(target, content())
     (target / "optimizer.safetensors").unlink()
     (target / "optimizer.safetensors").symlink_to("/proc/self/mem")  # whose first page is an input/output error
-    with pytest.raises(DamagedCheckpointError, match=r"optimizer\.safetensors cannot be read: .*Input/output error"):
+    with pytest.raises(OSError, match=r"Input/output error: .*step-00000001/optimizer\.safetensors"):
+        read_checkpoint(target)
+
+
+def test_another_format_is_refused_and_not_called_damaged(tmp_path: Path) -> None:
+    target = tmp_path / "step-00000001"
+    write_checkpoint(target, content())
+    manifest = target / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(AnotherFormatError, match="has format 2, this program reads 1"):
         read_checkpoint(target)
 
 
@@ -102,7 +112,7 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000004", "step-00000005"]
 
 
-def test_checkpoints_of_a_course_that_was_left_are_not_the_newest_and_go_with_the_next(tmp_path: Path) -> None:
+def test_checkpoints_of_a_course_that_was_left_are_not_the_newest_and_give_way_to_new_ones(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4):
         write_checkpoint(tmp_path / f"step-{step:08d}", content(step))
     assert [path.name for path in set_aside_later(tmp_path / "step-00000002")] == ["step-00000003", "step-00000004"]
@@ -111,6 +121,30 @@ def test_checkpoints_of_a_course_that_was_left_are_not_the_newest_and_go_with_th
     retire_checkpoints(tmp_path, keep_last=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
     assert read_checkpoint(tmp_path / "step-00000003").state == {"trainer": {"step": 33}}
+
+
+def test_after_going_back_to_the_beginning_there_are_never_fewer_checkpoints_than_are_kept(tmp_path: Path) -> None:
+    for step in (2, 4, 6):
+        write_checkpoint(tmp_path / f"step-{step:08d}", content(step))
+    set_aside_later(tmp_path / "step-00000000")
+    assert complete_checkpoints(tmp_path) == []
+    left = []
+    for step in (1, 2, 3, 4):
+        write_checkpoint(tmp_path / f"step-{step:08d}", content(10 * step))
+        retire_checkpoints(tmp_path, keep_last=3)
+        left.append(sorted(path.name for path in tmp_path.iterdir()))
+    old = {step: f".step-{step:08d}.aside" for step in (2, 4)}
+    new = {step: f"step-{step:08d}" for step in (1, 2, 3, 4)}
+    assert left == [
+        [old[2], old[4], new[1]],
+        [old[2], new[1], new[2]],
+        [new[1], new[2], new[3]],
+        [new[2], new[3], new[4]],
+    ]
+    write_checkpoint(tmp_path / "step-00000005", content(5))
+    set_aside_later(tmp_path / "step-00000004")
+    remove_leftovers(tmp_path)
+    assert (tmp_path / ".step-00000005.aside").is_dir(), "a leftover is not what was set aside"
 
 
 @contextmanager

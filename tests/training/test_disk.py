@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ from xoron_core.contract.errors import CheckpointError
 from xoron_core.contract.exit_codes import ExitCode
 from xoron_core.contract.run_directory import RunDirectory
 from xoron_core.training.checkpoint import read_checkpoint
+from xoron_core.training.control import Control, EndRequest, NoEvents
+from xoron_core.training.disk import REST_PER_TRY, RETRY_S, Disk
+from xoron_core.training.metrics import now
 from xoron_core.training.process import run_attempt
 
 DISK_SIZE = "64m"
@@ -115,6 +119,18 @@ def test_a_disk_that_fills_up_during_a_checkpoint_keeps_nothing_of_it(tmp_path: 
     assert [event["step"] for event in of_kind(run, "checkpoint")] == [2, 4]
 
 
+@pytest.mark.parametrize("name", [".step-00000002.partial", ".step-00000002.retired"])
+def test_what_a_killed_save_left_gives_its_room_back(disk: Path, corpus: Path, name: str) -> None:
+    config = tiny_config(corpus, {"trouble": {"min_free_disk_gib": 0.02}}, max_steps=2, save_steps=2)
+    run = begin(disk, config)
+    left = run.checkpoints / name
+    left.mkdir()
+    Ballast(left).leave(LITTLE)
+    assert run_attempt(run, 1) == ExitCode.COMPLETED
+    assert troubles(run) == []
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000002"]
+
+
 def test_an_ending_checkpoint_waits_for_room(disk: Path, corpus: Path) -> None:
     run, ballast = started(disk, corpus, LITTLE, max_steps=100_000, num_epochs=100_000)
     with meanwhile(
@@ -176,6 +192,45 @@ def test_training_stands_still_below_the_limit_and_gives_signs_of_life(disk: Pat
         assert run_attempt(run, 1) == ExitCode.COMPLETED
     assert seen == [0], "a step was done meanwhile"
     assert "0.02 are needed (trouble.min_free_disk_gib)" in troubles(run)[0][1]
+
+
+def test_whoever_gives_up_waiting_does_not_have_to_see_it_tried_again(tmp_path: Path) -> None:
+    control, tries = Control(), []
+
+    def full() -> str:
+        tries.append(now())
+        control.signals.note(EndRequest(CommandKind.STOP, save=False, reason="a test"))
+        return "full"
+
+    assert Disk(tmp_path, 0.0, NoEvents()).wait(full, control, lambda: control.end is not None) == "full"
+    assert len(tries) == 1
+
+
+class Counting(Control):
+    """Counts how often requests are looked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_polls = 0
+
+    def poll(self) -> None:
+        self.num_polls += 1
+        super().poll()
+
+
+def test_what_takes_long_to_fail_is_tried_less_often_and_requests_are_heard_all_the_same(tmp_path: Path) -> None:
+    control, tries = Counting(), []
+    took_s = 3 * RETRY_S / REST_PER_TRY
+
+    def slow() -> str | None:
+        tries.append((now(), control.num_polls))
+        time.sleep(took_s)  # as long as a large checkpoint takes until the disk refuses it
+        return "full" if len(tries) == 1 else None
+
+    assert Disk(tmp_path, 0.0, NoEvents()).wait(slow, control, lambda: False) is None
+    (first, _), (second, num_polls) = tries
+    assert second - first >= took_s + 3 * RETRY_S
+    assert num_polls >= 3
 
 
 def test_events_that_the_disk_refuses_are_all_there_afterwards(disk: Path, corpus: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.attempts import begin, begin_next, of_kind, phases
@@ -19,12 +20,14 @@ from xoron_core.contract.events import Event, PhaseEvent
 from xoron_core.contract.exit_codes import ExitCode, Failure
 from xoron_core.contract.run_directory import RunDirectory
 from xoron_core.contract.writer import EventWriter
+from xoron_core.distributed.ranks import Alone
 from xoron_core.training.build import build_trainer
-from xoron_core.training.control import EndRequest, RunControl
+from xoron_core.training.control import Control, EndRequest, RunControl, Signals
 from xoron_core.training.hooks import Hook, standard_hooks
 from xoron_core.training.process import run_attempt
 from xoron_core.training.trainer import XoronTrainer
 
+SIGTERM = EndRequest(CommandKind.STOP, save=True, reason="SIGTERM received")
 END = ["requested", "draining", "saving", "verified", "closing"]
 
 
@@ -141,6 +144,58 @@ def test_a_stop_while_the_ending_checkpoint_of_a_pause_is_written_counts(corpus:
     assert end is not None
     assert end.kind is CommandKind.STOP
     assert states(run) == ["running", "pausing", "stopping"]
+
+
+def test_a_signal_that_enforces_a_pause_makes_no_stop_of_it(corpus: Path, tmp_path: Path) -> None:
+    run = begin(tmp_path, tiny_config(corpus))
+    signals = Signals()
+    with EventWriter(run.path, 1) as told, closing(BeatWriter(run.beat_file)) as beat:
+        control = RunControl(run.commands, 1, 1, told, beat, 60.0, signals)
+        run.commands.post(CommandKind.PAUSE, 1)
+        for _ in range(2):  # it may come before the trainer has seen the command, and after
+            signals.note(SIGTERM)
+            control.poll()
+            assert control.end is not None
+            assert control.end.kind is CommandKind.PAUSE
+    assert signals.count == 2, "whoever waits for something is to see it"
+    assert states(run) == ["pausing"]
+
+
+class Asked(Alone):
+    """Several ranks, and what each of them was asked."""
+
+    def __init__(self, *requests: EndRequest | None) -> None:
+        self.requests = list(requests)
+
+    def largest(self, number: int) -> int:
+        return 1
+
+    def gather(self, item: Any) -> list[Any]:
+        return self.requests
+
+
+def test_several_ranks_do_what_the_first_was_asked_and_a_signal_makes_no_stop_of_it(
+    corpus: Path, tmp_path: Path
+) -> None:
+    run = begin(tmp_path, tiny_config(corpus))
+    with EventWriter(run.path, 1) as told, closing(BeatWriter(run.beat_file)) as beat:
+        first = RunControl(run.commands, 1, 1, told, beat, 60.0, has_launcher=True)
+        second = Control(Signals())
+        second.signals.note(SIGTERM)
+        second.poll()
+        assert second.end == SIGTERM
+        run.commands.post(CommandKind.PAUSE, 1)
+        first.poll()
+        pause = first.end
+        for _ in range(2):
+            for control in (first, second):
+                assert control.agree(Asked(pause, SIGTERM)) == pause
+            second.signals.note(SIGTERM)
+            second.poll()
+    assert pause is not None
+    assert pause.kind is CommandKind.PAUSE
+    assert (states(run), phases(run)) == (["pausing"], ["requested"])
+    assert Control().agree(Asked(None, SIGTERM)) == SIGTERM
 
 
 def test_an_end_without_a_checkpoint_saves_and_verifies_nothing(corpus: Path, tmp_path: Path) -> None:

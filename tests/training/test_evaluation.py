@@ -38,6 +38,15 @@ def test_every_row_is_evaluated_as_often_as_its_modality_wants(tmp_path: Path) -
     assert sorted(rows) == sorted(4 * [f"pictures[{index}]" for index in range(5)])
 
 
+def test_progress_is_told_for_every_sample(tmp_path: Path) -> None:
+    config = held_out(tmp_path, 5).modalities[NAME].run_config
+    modalities = enabled_modalities(config, Tokenizer.load("demo"))
+    told: list[int] = []
+    sources = sources_with_modality(config, modalities)
+    evaluation = EvaluationSet(sources, modalities, config.evaluation, lambda: told.append(1))
+    assert len(told) == sum(map(len, evaluation.samples.values())) + len(sources)
+
+
 def test_shuffled_rows_have_the_condition_of_another(tmp_path: Path) -> None:
     evaluation = held_out(tmp_path, 5)
     own, mixed = dict(captions(evaluation, shuffled=False)), captions(evaluation, shuffled=True)

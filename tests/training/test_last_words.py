@@ -28,7 +28,12 @@ from xoron_core.contract.writer import EventWriter
 from xoron_core.distributed.ranks import PeerLostError
 from xoron_core.training.build import build_trainer
 from xoron_core.training.control import Control
-from xoron_core.training.errors import AnotherModelError, DamagedCheckpointError, StepsNotFiniteError
+from xoron_core.training.errors import (
+    AnotherFormatError,
+    AnotherModelError,
+    DamagedCheckpointError,
+    StepsNotFiniteError,
+)
 from xoron_core.training.hooks import standard_hooks
 from xoron_core.training.last_words import CRASHED, exit_code
 from xoron_core.training.process import run_attempt
@@ -57,6 +62,7 @@ def test_memory_that_the_host_does_not_have_is_out_of_memory() -> None:
         (StepsNotFiniteError("6 steps", 3, ["a[1]"]), ExitCode.ROLLBACK),
         (NonFiniteError("6 steps"), ExitCode.ROLLBACK),
         (DamagedCheckpointError("lacks model"), ExitCode.DAMAGED_CHECKPOINT),
+        (AnotherFormatError("has format 2"), ExitCode.REFUSED),
         (AnotherModelError("of another model"), ExitCode.REFUSED),
         (CheckpointError("cannot write"), CRASHED),
         (ConfigError.of("training", "no"), ExitCode.REFUSED),

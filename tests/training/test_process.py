@@ -23,8 +23,10 @@ from xoron_core.contract.errors import ConfigError, DataError, NonFiniteError
 from xoron_core.contract.exit_codes import ExitCode
 from xoron_core.contract.run_directory import AttemptRecord, RunDirectory, new_record
 from xoron_core.contract.writer import EventWriter
+from xoron_core.data.dataset import TrueStreamingDataset
 from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.modalities.registry import enabled_modalities
+from xoron_core.training import build
 from xoron_core.training.build import build_dataset, build_trainer
 from xoron_core.training.control import Control, RunControl
 from xoron_core.training.hooks import standard_hooks
@@ -238,6 +240,44 @@ def test_a_request_before_the_first_step_is_obeyed_without_a_checkpoint(
     assert run_attempt(run, 1) == status
     assert states(run) == [state]
     assert of_kind(run, "checkpoint") == of_kind(run, "metrics") == []
+
+
+def test_whoever_asked_for_something_before_an_early_end_is_answered(corpus: Path, tmp_path: Path) -> None:
+    run = begin(tmp_path, tiny_config(corpus))
+    for kind in (CommandKind.CHECKPOINT, CommandKind.SAMPLE, CommandKind.STOP):
+        run.commands.post(kind, 1)
+    assert run_attempt(run, 1) == ExitCode.STOPPED
+    assert [(event["id"], event["status"]) for event in of_kind(run, "command")] == [
+        *((number, "accepted") for number in (1, 2, 3)),
+        *((number, "ignored") for number in (1, 2)),
+    ]
+
+
+def test_a_request_while_the_data_is_set_up_is_heard_before_anything_else_is(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin(tmp_path, tiny_config(corpus))
+
+    def build_meanwhile(*arguments: Any) -> TrueStreamingDataset:
+        run.commands.post(CommandKind.STOP, 1)
+        return build_dataset(*arguments)
+
+    monkeypatch.setattr(build, "build_dataset", build_meanwhile)
+    assert run_attempt(run, 1) == ExitCode.STOPPED
+    assert [event["phase"] for event in of_kind(run, "phase")] == ["setup", "data", "requested", "closing"]
+
+
+def test_requests_are_looked_for_between_all_parts_of_the_set_up(corpus: Path, tmp_path: Path) -> None:
+    config = tiny_config(corpus, max_steps=1)
+    run = begin(tmp_path, config)
+    assert run_attempt(run, 1) == ExitCode.COMPLETED
+    seen: list[str] = []
+    with ExitStack() as resources:
+        checkpoint = run.checkpoint_dir(1)
+        build_trainer(
+            config, [], Control(), checkpoint, seen.append, resources, between_parts=lambda: seen.append("between")
+        )
+    assert seen == ["data", "between", "model", "between", "restoring"]
 
 
 def test_a_file_that_is_no_command_is_told_and_passed_over(corpus: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from xoron_core.contract.tailer import EventTailer
 
 _POLL_S = 0.05
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FAILED = 1
 
 
@@ -108,13 +109,18 @@ class _Foreground:
         from server.runs.launchers.local import launch
         from xoron_core.contract.tailer import EventTailer
 
+        early: list[int] = []
         with EventTailer(self._run.path) as tailer, self._progress:
+            for number in _SIGNALS:  # until there is a keeper to tell, they are kept for it
+                signal.signal(number, lambda received, _: early.append(received))
             keeper = launch(self._run, 1, trainer=self._command, leases=leases)
             for lease in leases:
                 lease.release()
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for number in _SIGNALS:
                 signal.signal(number, lambda received, _: self._on_signal(received, keeper))
             try:
+                for received in early:
+                    self._on_signal(received, keeper)
                 self._follow(keeper, tailer)
             except BaseException:  # e.g. nobody reads stdout any more: the run ends with the command
                 keeper.terminate()

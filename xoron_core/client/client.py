@@ -10,7 +10,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from xoron_core.client.address import checked, is_local
-from xoron_core.client.errors import WaitTimeoutError, XoronApiError, XoronConnectionError
+from xoron_core.client.errors import WaitTimeoutError, XoronApiError, XoronClientError, XoronConnectionError
 from xoron_core.client.waiting import Condition
 from xoron_core.contract import api
 from xoron_core.contract.states import RunState
@@ -19,8 +19,9 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 _PREFIX = "/api/v1"
 _FIRST_POLL_S = 0.05
 _LAST_POLL_S = 1.0
-_SETTLE_S = 1.0
-"""A run that is interrupted for longer than this is not resumed by itself."""
+SETTLE_S = 15.0
+"""A server that is ready has resumed an interrupted run by then, or never will: a keeper that a server before it has
+started is given ten seconds to say so."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -107,14 +108,15 @@ class XoronClient:
         return self._command(run_id, "sample", api.RunCommand(expected_attempt=expected_attempt))
 
     def wait(self, run_id: str, until: str = "ended", timeout_s: float | None = None) -> api.Run:
-        """Wait until a run has `ended`, is `running`, or has reached `step:N`; a server that restarts is waited for,
-        and so is one that resumes an interrupted run by itself.
+        """Wait until a run has `ended`, is `running`, or has reached `step:N`; a server that restarts or cannot use its
+        index is waited for, and so is one that resumes an interrupted run by itself.
 
         Raises: WaitEndedError when the run ended before; WaitTimeoutError after `timeout_s`.
         """
         condition = Condition(until)
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        pause_s, run, trouble = _FIRST_POLL_S, None, None
+        pause_s, run = _FIRST_POLL_S, None
+        trouble: XoronClientError | None = None
         interrupted_s: float | None = None
         while True:
             try:
@@ -124,11 +126,17 @@ class XoronClient:
                 if deadline is None and run is None:
                     raise
                 trouble = error
+            except XoronApiError as error:
+                if error.status != httpx.codes.SERVICE_UNAVAILABLE:
+                    raise
+                trouble = error
             if run is None or run.state is not RunState.INTERRUPTED:
                 interrupted_s = None
             elif interrupted_s is None:
                 interrupted_s, pause_s = time.monotonic(), _FIRST_POLL_S
-            is_settled = interrupted_s is None or time.monotonic() - interrupted_s >= _SETTLE_S
+            elif not self.is_ready():  # nothing is decided meanwhile
+                interrupted_s = time.monotonic()
+            is_settled = interrupted_s is None or time.monotonic() - interrupted_s >= SETTLE_S
             if trouble is None and run is not None and is_settled and condition.is_met(run):
                 return run
             if deadline is not None and time.monotonic() >= deadline:

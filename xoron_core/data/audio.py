@@ -31,6 +31,8 @@ def read_audio(record: Record, key: str, sample_rate: int, max_s: float) -> npt.
         samples_TC, rate = _decode(content, max_s)
     except soundfile.LibsndfileError as error:
         raise record.error(f"{name!r} is not a readable sound: {error.error_string}") from error
+    except MemoryError:  # it says nothing about the file
+        raise
     except Exception as error:  # boundary: a decoder raises whatever a broken file leads it to
         raise record.error(f"{name!r} is not a readable sound: {error}") from error
     samples_T = samples_TC.mean(axis=1, dtype=np.float32)

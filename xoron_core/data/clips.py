@@ -42,6 +42,10 @@ def read_clip(record: Record, key: str, size: int, num_frames: int) -> Clip:
     seen = _seen_of_animation(content, num_frames) if animated else _seen_of_film(content, num_frames)
     try:
         frames = [ImageOps.fit(on_white(frame), (size, size), Image.Resampling.LANCZOS) for frame in seen]
+    except av.FFmpegError as error:  # also where a broken file asks for more memory than there is anywhere
+        raise record.error(f"not a readable clip: {error}") from error
+    except MemoryError:  # it says nothing about the file
+        raise
     except Exception as error:  # boundary: a decoder raises whatever a broken file leads it to
         raise record.error(f"not a readable clip: {error}") from error
     return np.stack([np.asarray(frame, dtype=np.uint8) for frame in frames])

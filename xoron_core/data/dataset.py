@@ -1,6 +1,6 @@
 """`TrueStreamingDataset`: holds no data, follows the plan, yields micro-batches, resumes exactly."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from math import ceil, sqrt
 from typing import Any
@@ -13,6 +13,7 @@ from xoron_core.contract.errors import DataError
 from xoron_core.contract.sources import split_file
 from xoron_core.data.packing import RowPacker, count_rows, pack
 from xoron_core.data.plan import Plan, PlannedSource
+from xoron_core.data.progress import nothing
 from xoron_core.data.records import BadSample, MicroBatch, Preparer, Sample, SampleOrigin, Ticket, sample_id
 from xoron_core.data.sources import JsonlSource
 
@@ -29,7 +30,8 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
     unread, counted, and told of the first time.
 
     `sources` are pairs (configuration, modality name); `weights` are the modalities' shares of the micro-batches;
-    `num_ranks` processes share the rows of each, which has so many times as many.
+    `num_ranks` processes share the rows of each, which has so many times as many. `on_progress` is called every now and
+    then while sources are looked through.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         max_bad_fraction: float,
         skip: Collection[str] = (),
         num_ranks: int = 1,
+        on_progress: Callable[[], None] = nothing,
     ) -> None:
-        self.readers = _open_readers(source for source, _ in sources)
+        self.readers = _open_readers((source for source, _ in sources), on_progress)
         self.preparers = preparers
         self.max_bad_fraction = max_bad_fraction
         self.skip = frozenset(skip)
         self.num_ranks = num_ranks
+        self.on_progress = on_progress
         planned = [
             PlannedSource(source.name, modality, source.weight, len(reader), source.sample_repeat)
             for (source, modality), reader in zip(sources, self.readers, strict=True)
@@ -56,6 +60,7 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         self._num_bad = [0] * len(planned)
         self._num_skipped: dict[str, int] = {}
         self._new_skipped: list[str] = []
+        self._has_samples = False  # this epoch, so far
         self._pending: dict[str, tuple[Ticket, int]] = {}  # a document whose rest waits for the next micro-batch
         self._pending_samples: dict[str, Sample] = {}
 
@@ -63,24 +68,23 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         while True:
             if self.plan.is_exhausted and not self._pending:
                 self.plan.start_epoch(self.plan.epoch + 1)
+                self._has_samples = False
             modality = self._next_modality()
             bad: list[BadSample] = []
             samples = self._assemble(self.preparers[modality], bad)
+            self._has_samples = self._has_samples or bool(samples)
             ends_epoch = self.plan.is_exhausted and not self._pending
-            if ends_epoch:
-                self._check_any_is_left(bad)
+            if ends_epoch and not self._has_samples:
+                raise self._nothing_is_left(bad)
             skipped, self._new_skipped = tuple(self._new_skipped), []
             if samples or bad or skipped or ends_epoch:
                 yield MicroBatch(modality, tuple(samples), tuple(bad), ends_epoch, self.state_dict(), skipped)
 
-    def _check_any_is_left(self, bad: Sequence[BadSample]) -> None:
-        """Raises: DataError when an epoch ends and no row of it could be used."""
-        num_skipped = sum(self._num_skipped.values())
-        if sum(self._num_bad) + num_skipped < sum(self._num_drawn):
-            return
+    def _nothing_is_left(self, bad: Sequence[BadSample]) -> DataError:
+        """The error to raise when an epoch ends and no row of it could be used."""
         last = f"; the last: {bad[-1].reason}" if bad else ""
-        left_out = f", and {num_skipped} draws are left out" if num_skipped else ""
-        raise DataError(self.readers[-1].name, None, f"no row of any source can be read{left_out}{last}")
+        left_out = f" that is not among the {len(self._num_skipped)} left out" if self._num_skipped else ""
+        return DataError(self.readers[-1].name, None, f"no row of any source{left_out} can be read{last}")
 
     def _next_modality(self) -> str:
         if self.plan.is_exhausted:
@@ -186,6 +190,7 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
             "drawn": self.source_counts,
             "bad": {reader.name: count for reader, count in zip(self.readers, self._num_bad, strict=True)},
             "skipped": dict(self._num_skipped),
+            "has_samples": self._has_samples,
             "pending": {
                 name: {"source": self.readers[ticket.source].name, "index": ticket.index, "seed": ticket.seed, "at": at}
                 for name, (ticket, at) in self._pending.items()
@@ -200,6 +205,7 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         self._num_bad = [state["bad"].get(name, 0) for name in names]
         self._num_skipped = dict(state.get("skipped", {}))  # an earlier version skipped nothing
         self._new_skipped = []
+        self._has_samples = state.get("has_samples", True)  # an earlier version did not tell
         self._pending_samples = {}
         self._pending = {
             modality: (Ticket(modality, names.index(entry["source"]), entry["index"], entry["seed"]), entry["at"])
@@ -231,6 +237,7 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         """Lengths of rows spread over a source; 0 for those that cannot be read."""
         lengths = []
         for index in sorted({int(at) for at in np.linspace(0, len(reader) - 1, num_probes)}):
+            self.on_progress()
             try:
                 lengths.append(preparer.prepare(reader.read(index), SampleOrigin(reader.name, index, 0)).length)
             except DataError:  # counted when the plan draws it
@@ -251,11 +258,11 @@ def share_of(samples: Sequence[Sample], preparer: Preparer, rank: int, num_ranks
     return [samples[at] for row in rows[rank::num_ranks] for at in row]
 
 
-def _open_readers(sources: Iterable[SourceConfig]) -> list[JsonlSource]:
+def _open_readers(sources: Iterable[SourceConfig], on_progress: Callable[[], None]) -> list[JsonlSource]:
     """A reader for each source; none stays open when one of them cannot be opened."""
     with ExitStack() as opened:
         readers = [
-            opened.enter_context(closing(JsonlSource(source.name, split_file(source, source.split))))
+            opened.enter_context(closing(JsonlSource(source.name, split_file(source, source.split), on_progress)))
             for source in sources
         ]
         opened.pop_all()

@@ -18,6 +18,8 @@ def read_picture(record: Record, key: str, size: int) -> np.ndarray[tuple[int, i
     content = record.read(record.text(key))
     try:
         rgb = _decode(content)
+    except MemoryError:  # it says nothing about the file
+        raise
     except Exception as error:  # boundary: a decoder raises whatever a broken file leads it to
         raise record.error(f"not a readable picture: {error}") from error
     fitted = rgb if rgb.size == (size, size) else ImageOps.fit(rgb, (size, size), Image.Resampling.LANCZOS)

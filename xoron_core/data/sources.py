@@ -2,12 +2,14 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from xoron_core.contract.errors import DataError
+from xoron_core.data.progress import nothing
 from xoron_core.data.records import Record
 
 CHUNK_BYTES = 2**24
@@ -16,17 +18,18 @@ CHUNK_BYTES = 2**24
 class JsonlSource:
     """The rows of a JSONL file, by number; files that a row names lie beside it.
 
+    `on_progress` is called every now and then while the file is looked through for them.
     Raises: DataError when the file is missing or has no row.
     """
 
-    def __init__(self, name: str, path: Path) -> None:
+    def __init__(self, name: str, path: Path, on_progress: Callable[[], None] = nothing) -> None:
         self.name = name
         self.path = path
         try:
             self._file = path.open("rb")
         except OSError as error:
             raise DataError(name, None, f"cannot open {path}: {error.strerror}") from error
-        self._offsets = _line_offsets(self._file)
+        self._offsets = _line_offsets(self._file, on_progress)
         if len(self) == 0:
             self._file.close()
             raise DataError(name, None, f"{path} has no row")
@@ -67,7 +70,7 @@ class JsonlSource:
         self._file.close()
 
 
-def _line_offsets(file: BinaryIO) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _line_offsets(file: BinaryIO, on_progress: Callable[[], None]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Where each line begins, and where the last ends; blank lines at the end do not count."""
     begins = [np.zeros(1, dtype=np.int64)]
     base = end = 0
@@ -76,5 +79,6 @@ def _line_offsets(file: BinaryIO) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         if content := chunk.rstrip():
             end = base + len(content)
         base += len(chunk)
+        on_progress()
     offsets = np.concatenate(begins)
     return np.append(offsets[offsets < end], end)

@@ -30,5 +30,9 @@ class Launch:
 
 
 def end_with_parent() -> None:
-    """Have the kernel send this process SIGTERM when the one that started it is gone (prctl(2))."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    """Have the kernel send this process SIGKILL when the one that started it is gone (prctl(2)).
+
+    A launcher that was told to end sends SIGTERM first and waits for the checkpoint. One that is gone without that was
+    killed: with SIGTERM the ranks would end as if somebody had asked for it, and nobody would start them again.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

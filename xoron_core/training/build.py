@@ -14,6 +14,7 @@ from xoron_core.contract.errors import ConfigError
 from xoron_core.contract.events import PhaseName
 from xoron_core.contract.sources import check_sources
 from xoron_core.data.dataset import TrueStreamingDataset
+from xoron_core.data.progress import nothing
 from xoron_core.data.records import derive_seed
 from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.distributed.ranks import Alone, Ranks
@@ -82,6 +83,7 @@ def build_dataset(
     modalities: dict[str, Modality[Any, Any]],
     skip: Collection[str] = (),
     num_ranks: int = 1,
+    on_progress: Callable[[], None] = nothing,
 ) -> TrueStreamingDataset:
     """The training data of the enabled modalities, without the samples in `skip`."""
     return TrueStreamingDataset(
@@ -92,6 +94,7 @@ def build_dataset(
         config.data.max_bad_fraction,
         skip,
         num_ranks,
+        on_progress,
     )
 
 
@@ -121,9 +124,11 @@ def build_trainer(
     resources: ExitStack,
     ranks: Ranks | None = None,
     skip: Collection[str] = (),
+    between_parts: Callable[[], None] = nothing,
 ) -> XoronTrainer:
     """A trainer that is ready to train, without the samples in `skip`; what it keeps open is closed with `resources`.
 
+    `on_phase` and `between_parts` are called at the same points on all ranks, and may raise to leave the set-up.
     Raises: ConfigError, DataError or CheckpointError, whatever stands in the way, before the first step.
     """
     check_sources(config)
@@ -134,13 +139,16 @@ def build_trainer(
     on_phase("data")
     tokenizer = Tokenizer.load(config.model.tokenizer)
     modalities = enabled_modalities(config, tokenizer)
-    dataset = resources.enter_context(closing(build_dataset(config, modalities, skip, ranks.world_size)))
+    dataset = build_dataset(config, modalities, skip, ranks.world_size, control.poll)
+    resources.enter_context(closing(dataset))
+    between_parts()
     held_out = sources_with_modality(config, modalities) if ranks.is_first else []  # only rank 0 evaluates
-    evaluation = EvaluationSet(held_out, modalities, config.evaluation)
+    evaluation = EvaluationSet(held_out, modalities, config.evaluation, control.poll)
     on_phase("model")
     model = build_model(config, modalities, tokenizer, device, is_resumed=resume_from is not None)
     parts = model.num_parameters()
     log.info("%s parameters on %s: %s", f"{sum(parts.values()):,}", device, parts)
+    between_parts()
     optimizer = build_optimizer(model, config.training)
     scheduler = build_scheduler(optimizer, total_steps(config, dataset), config.training)
     if resume_from is not None:

@@ -2,8 +2,9 @@
 
 A folder `step-<8 digits>/` holds `model.safetensors`, `optimizer.safetensors`, `rng.safetensors`, `state.json`
 (counters, data position, schedule, what of the optimizer is not a tensor), `config.yaml`, and `manifest.json`, written
-last: sizes and SHA-256 of the others. It is made under a temporary name, fsynced, and renamed; names with a dot in
-front are of folders that are being made or removed.
+last: sizes and SHA-256 of the others. It is made under a temporary name, fsynced, and renamed. Names with a dot in
+front are of folders that are being made (`.partial`) or removed (`.retired`), and of checkpoints of a course that was
+left (`.aside`).
 """
 
 import hashlib
@@ -21,17 +22,15 @@ from torch import Tensor
 
 from xoron_core.contract.errors import CheckpointError
 from xoron_core.contract.files import fsync_directory
-from xoron_core.training.errors import DamagedCheckpointError
+from xoron_core.data.progress import nothing
+from xoron_core.training.errors import AnotherFormatError, DamagedCheckpointError
 
 MANIFEST = "manifest.json"
+PARTIAL, RETIRED, ASIDE = ".partial", ".retired", ".aside"
 FORMAT = 1
 CHUNK_BYTES = 2**24
 SMALL_FILES_BYTES = 2**19
 """More than the files beside the tensors take."""
-
-
-def nothing() -> None:
-    """Nobody wants to know how far it is."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def write_checkpoint(target: Path, content: CheckpointContent, on_progress: Call
     `on_progress` is called every now and then meanwhile.
     Raises: CheckpointError when the disk refuses; nothing is left behind then.
     """
-    temporary = target.with_name(f".{target.name}.partial")
+    temporary = target.with_name(f".{target.name}{PARTIAL}")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -71,7 +70,7 @@ def write_checkpoint(target: Path, content: CheckpointContent, on_progress: Call
             on_progress()
         fsync_directory(temporary)
         if target.exists():
-            _set_aside(target)
+            _retire(target)
         temporary.rename(target)
         fsync_directory(target.parent)
     except (OSError, SafetensorError) as error:  # the library has an error of its own for a full disk
@@ -83,13 +82,19 @@ def write_checkpoint(target: Path, content: CheckpointContent, on_progress: Call
 def read_checkpoint(path: Path, on_progress: Callable[[], None] = nothing) -> CheckpointContent:
     """A checkpoint whose every byte is as it was written.
 
-    Raises: DamagedCheckpointError naming the file that is missing, cut short, altered or refused by the disk.
+    Raises: DamagedCheckpointError naming the file that is missing, cut short or altered; AnotherFormatError when
+    another version wrote it; OSError when the disk refuses to read, which it may not do the next time.
     """
     try:
         verify_checkpoint(path, on_progress)
+    except AnotherFormatError:
+        raise
     except CheckpointError as error:
         raise DamagedCheckpointError(str(error)) from error
-    tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+    tensors = {}
+    for file in sorted(path.glob("*.safetensors")):
+        tensors[file.stem] = load_file(file)
+        on_progress()
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     return CheckpointContent(tensors, state, (path / "config.yaml").read_text(encoding="utf-8"))
 
@@ -97,23 +102,26 @@ def read_checkpoint(path: Path, on_progress: Callable[[], None] = nothing) -> Ch
 def verify_checkpoint(path: Path, on_progress: Callable[[], None] = nothing) -> None:
     """Compare every file with the manifest.
 
-    Raises: CheckpointError naming the file that is missing, cut short, altered or refused by the disk.
+    Raises: CheckpointError naming the file that is missing, cut short or altered; AnotherFormatError when another
+    version wrote it; OSError naming the file that the disk refuses to read.
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         version, files = manifest["format"], manifest["files"]
-    except (OSError, ValueError, KeyError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is no complete checkpoint: {MANIFEST}: {error}") from error
     if version != FORMAT:
-        raise CheckpointError(f"{path} has format {version!r}, this program reads {FORMAT}")
+        raise AnotherFormatError(
+            f"{path} has format {version!r}, this program reads {FORMAT}; take the version that wrote it"
+        )
     for name, expected in files.items():
         file = path / name
-        if not file.is_file():
-            raise CheckpointError(f"{path} lacks {name}")
         try:
             found = _fingerprint(file, on_progress)
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{path} lacks {name}") from error
         except OSError as error:
-            raise CheckpointError(f"{file} cannot be read: {error}") from error
+            raise OSError(error.errno, error.strerror, str(file)) from error  # a failed read does not say of what
         if found != expected:
             raise CheckpointError(f"{file} is not as it was written: size or SHA-256 differ from {MANIFEST}")
 
@@ -126,31 +134,50 @@ def complete_checkpoints(directory: Path) -> list[Path]:
 def set_aside_later(checkpoint: Path) -> list[Path]:
     """Hide the checkpoints of later steps than this one's, which need not exist; those hidden.
 
-    They are of a course that was left when training went back to this step: neither the newest, nor to be kept in the
-    place of new ones. `retire_checkpoints` removes them when the new course has one of its own.
+    They are of a course that was left when training went back to this step: none of them is the newest any more.
+    `retire_checkpoints` removes them as the new course has ones of its own.
     """
     later = [path for path in complete_checkpoints(checkpoint.parent) if path.name > checkpoint.name]
     for path in later:
-        _set_aside(path)
+        _move(path, path.with_name(f".{path.name}{ASIDE}"))
+    if later:
+        fsync_directory(checkpoint.parent)
     return later
 
 
 def retire_checkpoints(directory: Path, keep_last: int) -> list[Path]:
-    """Remove all but the newest `keep_last`, and what was set aside or left half made; those retired."""
-    retired = complete_checkpoints(directory)[:-keep_last]
+    """Remove all but the newest `keep_last`, and whatever `remove_leftovers` does; those retired.
+
+    As long as there are fewer, the oldest of those set aside make up for them.
+    """
+    complete = complete_checkpoints(directory)
+    aside = sorted(directory.glob(f".step-*{ASIDE}"))
+    for path in aside[max(0, keep_last - len(complete)) :]:
+        _move(path, path.with_suffix(RETIRED))
+    retired = complete[:-keep_last]
     for path in retired:
-        _set_aside(path)
-    for hidden in directory.glob(".step-*"):
-        shutil.rmtree(hidden)
+        _retire(path)
+    remove_leftovers(directory)
     return retired
 
 
-def _set_aside(path: Path) -> None:
+def remove_leftovers(directory: Path) -> None:
+    """Remove what was being made or removed, here or by a process that was killed over it."""
+    for suffix in (PARTIAL, RETIRED):
+        for hidden in directory.glob(f".step-*{suffix}"):
+            shutil.rmtree(hidden)
+
+
+def _retire(path: Path) -> None:
     """Take a checkpoint's name away: never half a checkpoint under its own name."""
-    hidden = path.with_name(f".{path.name}.retired")
-    if hidden.exists():
-        shutil.rmtree(hidden)
-    path.rename(hidden)
+    _move(path, path.with_name(f".{path.name}{RETIRED}"))
+
+
+def _move(path: Path, target: Path) -> None:
+    """Rename a folder; one that had the name before is gone."""
+    if target.exists():
+        shutil.rmtree(target)
+    path.rename(target)
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from xoron_core.contract import clock
 from xoron_core.contract.beat import BeatWriter
-from xoron_core.contract.commands import ENDING, Command, CommandBox, CommandKind
+from xoron_core.contract.commands import ENDING, STRENGTH, Command, CommandBox, CommandKind
 from xoron_core.contract.errors import CommandError
 from xoron_core.contract.events import AlertEvent, CommandEvent, Event, PhaseEvent, StateEvent
 from xoron_core.contract.exit_codes import ExitCode
@@ -23,8 +23,6 @@ EXIT_CODES = {
     CommandKind.PAUSE: ExitCode.PAUSED,
     CommandKind.CANCEL: ExitCode.CANCELLED,
 }
-_WEIGHTS = {CommandKind.PAUSE: 1, CommandKind.STOP: 2, CommandKind.CANCEL: 3}
-"""A heavier request replaces a lighter one."""
 
 
 class EventSink(Protocol):
@@ -98,9 +96,10 @@ class Control:
         self.step = 0
 
     def poll(self) -> None:
-        """Look for new requests."""
+        """Look for new requests. A signal makes one only where there is none: the keeper sends SIGTERM when a request
+        takes too long, whatever its kind."""
         request = self.signals.take()
-        if request is not None:
+        if request is not None and self.end is None:
             self.request_end(request)
 
     def request_end(self, request: EndRequest) -> None:
@@ -108,18 +107,17 @@ class Control:
         stops the one that does not wait for a checkpoint. None of them moves the deadline of the first."""
         if self.end is None:
             self.end = request
-        elif _weight(request) > _weight(self.end):
+        elif _strength(request) > _strength(self.end):
             self.end = replace(request, deadline=_earlier(self.end.deadline, request.deadline))
 
     def agree(self, ranks: Ranks) -> EndRequest | None:
-        """What all ranks end by, when one of them is asked to; all call this at the same points.
+        """What all ranks end by, when one of them is asked to; all call this at the same points. What the first of them
+        was asked counts: rank 0 hears commands, and the others know of signals only.
 
         Raises: PeerLostError.
         """
-        if ranks.largest(0 if self.end is None else _WEIGHTS[self.end.kind]):
-            for request in ranks.gather(self.end):
-                if request is not None:
-                    self.request_end(request)
+        if ranks.largest(int(self.end is not None)):
+            self.end = next(request for request in ranks.gather(self.end) if request is not None)
             self._tell_end()
         return self.end
 
@@ -169,7 +167,6 @@ class RunControl(Control):
         """Give a sign of life, and take over signals and new command files, each of these answered by an event; those
         of earlier attempts were answered then."""
         self.beat.beat(self.step)
-        super().poll()
         try:
             for command in self.box.after(self._last_id):
                 self._last_id = command.id
@@ -180,6 +177,7 @@ class RunControl(Control):
         except CommandError as error:
             self._last_id = error.id
             self.events.append(AlertEvent(level="warning", message=str(error)))
+        super().poll()  # after the commands, for it may be one of them that a signal comes to enforce
 
     def request_end(self, request: EndRequest) -> None:
         """Ask to end, and tell it where it is certain."""
@@ -209,15 +207,15 @@ class RunControl(Control):
     def _tell_end(self) -> None:
         """The new state, where it is another one, and the first phase of the end."""
         before, self._told = self._told, self.end
-        if self.end is None or self.end is before:
+        if self.end is None or self.end == before:
             return
         if before is None or _state_of(before) is not _state_of(self.end):
             self.events.append(StateEvent(state=_state_of(self.end), reason=self.end.reason))
         self.events.append(PhaseEvent(phase="requested", detail=self.end.reason, deadline=self.end.deadline))
 
 
-def _weight(request: EndRequest) -> tuple[int, bool]:
-    return _WEIGHTS[request.kind], not request.save
+def _strength(request: EndRequest) -> tuple[int, bool]:
+    return STRENGTH[request.kind], not request.save
 
 
 def _earlier(one: str | None, other: str | None) -> str | None:

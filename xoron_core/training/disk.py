@@ -10,6 +10,8 @@ from xoron_core.training.control import Control, EventSink
 from xoron_core.training.metrics import now
 
 RETRY_S = 0.5
+REST_PER_TRY, MAX_REST_S = 10.0, 60.0
+"""A try that takes long, since it writes a large checkpoint until the disk refuses it, is followed by a longer rest."""
 _GIB = 2**30
 
 
@@ -36,16 +38,25 @@ class Disk:
 
     def wait(self, problem: Callable[[], str | None], control: Control, gives_up: Callable[[], bool]) -> str | None:
         """Stand still until there is no problem any more, telling why; the problem left when it was given up."""
+        begin = now()
         found = problem()
         if found is None:
             return None
+        next_try = _next_try(begin)
         self.events.append(TroubleEvent(action="pause", reason=found))
         self.events.append(PhaseEvent(phase="waiting", detail=found))
-        begin = now()
         while found is not None and not gives_up():
             time.sleep(RETRY_S)
             control.poll()
-            found = problem()
+            if now() >= next_try and not gives_up():
+                tried_at = now()
+                found = problem()
+                next_try = _next_try(tried_at)
         if found is None:
             self.events.append(LogEvent(level="info", message=f"there is room again, after {now() - begin:.0f} s"))
         return found
+
+
+def _next_try(tried_at: float) -> float:
+    """When to try again, right after a try that began then."""
+    return now() + min(REST_PER_TRY * (now() - tried_at), MAX_REST_S)

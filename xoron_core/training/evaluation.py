@@ -1,6 +1,6 @@
 """Evaluation on held-out rows, the same rows, noise and times at every call."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from xoron_core.contract.config.training import EvaluationConfig
 from xoron_core.contract.errors import DataError
 from xoron_core.contract.sources import split_file
 from xoron_core.data.packing import RowPacker
+from xoron_core.data.progress import nothing
 from xoron_core.data.records import Sample, SampleOrigin, derive_seed
 from xoron_core.data.sources import JsonlSource
 from xoron_core.modalities.base import Batch, Modality
@@ -24,7 +25,8 @@ SHUFFLED_LOSS = "shuffled_loss"
 class EvaluationSet:
     """Held-out rows of every source, spread evenly over its split, prepared once.
 
-    A row that cannot be read is left out; why stands in `unreadable`.
+    A row that cannot be read is left out; why stands in `unreadable`. `on_progress` is called every now and then while
+    rows are prepared.
     """
 
     def __init__(
@@ -32,15 +34,17 @@ class EvaluationSet:
         sources: Sequence[tuple[SourceConfig, str]],
         modalities: Mapping[str, Modality[Any, Any]],
         config: EvaluationConfig,
+        on_progress: Callable[[], None] = nothing,
     ) -> None:
         self.modalities = modalities
         self.config = config
+        self.on_progress = on_progress
         self.unreadable: list[DataError] = []
         self.samples: dict[str, list[Sample]] = {name: [] for name in modalities}
         for source, modality in sources:
             if source.eval_split is not None:
                 path = split_file(source, source.eval_split)
-                self._read(JsonlSource(source.name, path), modalities[modality])
+                self._read(JsonlSource(source.name, path, on_progress), modalities[modality])
 
     def _read(self, reader: JsonlSource, modality: Modality[Any, Any]) -> None:
         count = min(len(reader), self.config.max_per_dataset_eval)
@@ -48,6 +52,7 @@ class EvaluationSet:
             for repeat in range(modality.eval_repeats):
                 seed = derive_seed(self.config.seed, reader.name, index, repeat)
                 origin = SampleOrigin(reader.name, index, seed, (repeat, modality.eval_repeats))
+                self.on_progress()
                 try:
                     self.samples[modality.name].append(modality.prepare(reader.read(index), origin))
                 except DataError as error:

@@ -18,13 +18,18 @@ from xoron_core.contract.exit_codes import ExitCode
 from xoron_core.contract.run_directory import RankEnd, RunDirectory
 from xoron_core.distributed.ranks import PeerLostError
 from xoron_core.training.control import Control
-from xoron_core.training.errors import AnotherModelError, DamagedCheckpointError, StepsNotFiniteError
+from xoron_core.training.errors import (
+    AnotherFormatError,
+    AnotherModelError,
+    DamagedCheckpointError,
+    StepsNotFiniteError,
+)
 
 log = logging.getLogger(__name__)
 
 CRASHED = 1
 _NO_MEMORY = re.compile(r"DefaultCPUAllocator: |CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED")
-_REFUSED = (ConfigError, DataError, RunDirectoryError, AnotherModelError)
+_REFUSED = (ConfigError, DataError, RunDirectoryError, AnotherFormatError, AnotherModelError)
 """What another start would meet again."""
 
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from xoron_core.contract.beat import BeatWriter
+from xoron_core.contract.commands import CommandKind
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.errors import ConfigError
 from xoron_core.contract.events import AlertEvent, PhaseEvent, PhaseName, ReceiptEvent
@@ -27,6 +28,7 @@ from xoron_core.training.control import (
     NoEvents,
     RunControl,
     Signals,
+    answer_requests,
     ending_signals,
 )
 from xoron_core.training.last_words import LastWords, exit_code
@@ -107,6 +109,11 @@ def _train(
         _leave_if_asked(control, ranks)
         end = _train_together(run, record, config, events, control, ranks, resources)
     except _EndedEarlyError:
+        for kind, requests in (
+            (CommandKind.CHECKPOINT, control.checkpoint_requests),
+            (CommandKind.SAMPLE, control.sample_requests),
+        ):
+            answer_requests(events, requests, kind, "the run ended before training began")
         events.append(PhaseEvent(phase="closing"))
         end = control.end
     ranks.close()
@@ -125,14 +132,17 @@ def _train_together(
     from xoron_core.training.build import build_trainer  # seconds of imports: after the first look for requests
     from xoron_core.training.hooks import standard_hooks
 
-    def on_phase(phase: PhaseName) -> None:
-        events.append(PhaseEvent(phase=phase))
+    def between_parts() -> None:
         control.poll()
         _leave_if_asked(control, ranks)
 
+    def on_phase(phase: PhaseName) -> None:
+        events.append(PhaseEvent(phase=phase))
+        between_parts()
+
     resume_from = None if record.checkpoint is None else run.inside(record.checkpoint)
     hooks = standard_hooks(config, run, events) if ranks.is_first else []
-    trainer = build_trainer(config, hooks, control, resume_from, on_phase, resources, ranks, record.skip)
+    trainer = build_trainer(config, hooks, control, resume_from, on_phase, resources, ranks, record.skip, between_parts)
     if trainer.receipt is not None and record.checkpoint is not None:
         receipt = trainer.receipt
         events.append(
@@ -144,8 +154,7 @@ def _train_together(
                 missing=receipt.missing,
             )
         )
-    control.poll()
-    _leave_if_asked(control, ranks)
+    between_parts()
     return trainer.train()
 
 

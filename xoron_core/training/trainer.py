@@ -128,11 +128,14 @@ class XoronTrainer:
         """Train until the steps or epochs are done, or somebody asks to end; the request that ended it, or None.
 
         Raises: StepsNotFiniteError after more than `max_nonfinite` skipped steps in a row; DataError when a source has
-        too many unreadable rows; PeerLostError when another rank went away.
+        too many unreadable rows; RanksDifferError when ranks read different ones; PeerLostError when another rank went
+        away.
         """
         self.model.train()
         for hook in self.hooks:
             hook.before_training(self)
+        if self.scaler is not None:
+            self.scaler.scale(torch.zeros((), device=self.device))  # makes the scale; a rank without rows needs it, too
         batches = self._batches()
         while not self._is_asked_to_end() and not self._is_done():
             if not self._train_step(batches):
@@ -208,12 +211,12 @@ class XoronTrainer:
             if self._is_asked_to_end():
                 return None
             batch = next(batches)
+            sum_counts(batch, self.ranks)  # of each, so that ranks which differ find out before they go different ways
             self.new_bad_samples.extend(batch.bad)
             self.new_skipped_samples.extend(batch.skipped)
             self._data_state, self._ends_epoch = batch.data_state, batch.ends_epoch
             if batch.sample_ids:
                 window.append(batch.to(self.device))
-        sum_counts(window, self.ranks)
         return window
 
     def _backward(self, batch: Batch, objective: WindowObjective) -> LossTerms:

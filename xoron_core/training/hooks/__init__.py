@@ -21,7 +21,7 @@ def standard_hooks(config: RunConfig, run: RunDirectory, events: EventSink) -> l
     disk = Disk(run.path, config.trouble.min_free_disk_gib, events)
     return [
         LoggingHook(events),
-        DiskHook(disk, events),
+        DiskHook(disk, run.checkpoints, events),
         EvaluationHook(events),
         SampleHook(config, run, events),
         CheckpointHook(config, run, disk, events),

@@ -44,7 +44,7 @@ class CheckpointHook(Hook):
         if trainer.receipt is not None and self.run.checkpoint_dir(step).is_dir():
             self._last_step = step
         if later := ", ".join(path.name for path in set_aside_later(self.run.checkpoint_dir(step))):
-            message = f"training goes on from step {step}; the next checkpoint takes the place of {later}"
+            message = f"training goes on from step {step}; new checkpoints take the place of {later}"
             self.events.append(LogEvent(level="info", message=message))
 
     def after_step(self, trainer: XoronTrainer) -> None:
@@ -55,17 +55,19 @@ class CheckpointHook(Hook):
         is_due = every is not None and trainer.global_step % every == 0
         if control.checkpoint_requests or is_due:
             reason: Reason = "requested" if control.checkpoint_requests else "periodic"
-            self.write(trainer, reason, lambda: control.end is not None)
+            problem = self.write(trainer, reason, lambda: control.end is not None)
             tell_phase(self.events, trainer)
-        if control.end is None:
-            self._answer(trainer, "the disk refused it")
+            if problem is None:
+                answer_requests(self.events, control.checkpoint_requests, CommandKind.CHECKPOINT, None)
 
     def after_training(self, trainer: XoronTrainer, end: EndRequest | None) -> None:
         """Write the last checkpoint and read it back."""
         if (end is None or end.save) and trainer.global_step > 0:
             self._save_at_end(trainer, "final" if end is None else "ending")
         trainer.control.poll()
-        self._answer(trainer, "the run ended without a checkpoint")
+        is_done = self._last_step == trainer.global_step
+        refusal = None if is_done else "the run ended without a checkpoint"
+        answer_requests(self.events, trainer.control.checkpoint_requests, CommandKind.CHECKPOINT, refusal)
         answer_requests(self.events, trainer.control.sample_requests, CommandKind.SAMPLE, "the run ended first")
         self.events.append(PhaseEvent(phase="closing"))
 
@@ -83,12 +85,6 @@ class CheckpointHook(Hook):
             self.events.append(PhaseEvent(phase="verified"))
         elif control.end is None or control.end.save:
             raise CheckpointError(f"no checkpoint at step {trainer.global_step}: {problem}")
-
-    def _answer(self, trainer: XoronTrainer, refusal: str) -> None:
-        """Tell those who asked for a checkpoint whether this step has one."""
-        is_done = self._last_step == trainer.global_step
-        requests = trainer.control.checkpoint_requests
-        answer_requests(self.events, requests, CommandKind.CHECKPOINT, None if is_done else refusal)
 
     def write(self, trainer: XoronTrainer, reason: Reason, gives_up: Callable[[], bool]) -> str | None:
         """One checkpoint, unless this step has one; what stood in its way when it was given up."""

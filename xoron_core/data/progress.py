@@ -1,0 +1,5 @@
+"""How far something long is."""
+
+
+def nothing() -> None:
+    """Nobody wants to know."""
