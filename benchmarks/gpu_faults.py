@@ -137,7 +137,7 @@ def stop_and_resume(bench: Bench) -> str:
     first = bench.until_step(run_id, 1)
     bench.until_step(run_id, 15)
     during = bench.memory()
-    keeper_mib = resident_mib(bench, run_id)
+    resident = resident_mib(bench, run_id)
     begin = time.perf_counter()
     bench.client.stop(run_id)
     bench.until_state(run_id, "stopped")
@@ -145,7 +145,7 @@ def stop_and_resume(bench: Bench) -> str:
     step = bench.client.run(run_id).step
     phases = [event["phase"] for event in bench.client.events(run_id, kinds=["phase"]).items]
     bench.tell("POST to the first step", f"{first:.1f} s")
-    bench.tell("keeper's memory while the run trains", f"{keeper_mib:.1f} MiB")
+    bench.tell("resident while the run trains", ", ".join(f"{name} {mib:.1f} MiB" for name, mib in resident.items()))
     bench.tell("stop to `stopped`", f"{seconds:.2f} s; {' → '.join(phases[phases.index('requested') :])}")
     held = f"{(during - before) / MIB:.0f} MiB while running, {(after - before) / MIB:.0f} MiB at `stopped`"
     bench.tell("GPU memory above what was used before", held)
@@ -155,11 +155,16 @@ def stop_and_resume(bench: Bench) -> str:
     return run_id
 
 
-def resident_mib(bench: Bench, run_id: str) -> float:
-    """Resident memory of a run's keeper."""
+def resident_mib(bench: Bench, run_id: str) -> dict[str, float]:
+    """Resident memory of a run's keeper and of what stands beside it."""
     keeper = bench.home.run(run_id).keeper()
     assert keeper is not None
-    return psutil.Process(keeper.keeper.pid).memory_info().rss / MIB
+    process = psutil.Process(keeper.keeper.pid)
+    found = {"keeper": process.memory_info().rss / MIB}
+    for child in process.children():
+        if "server.gpus.watch" in child.cmdline():
+            found["its watch of the GPUs"] = child.memory_info().rss / MIB
+    return found
 
 
 def kill_server(bench: Bench, run_id: str) -> None:

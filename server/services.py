@@ -41,6 +41,7 @@ class Services:
     hub: Hub
     ingest: Ingest
     runs: RunService
+    dispatcher: Dispatcher
     scheduler: Scheduler
     pool: GpuPool
     sessions: Sessions
@@ -74,7 +75,8 @@ async def open_services(settings: Settings, launch: Launch, inventory: Inventory
     ingest = Ingest(index, Listeners(on_events=[hub.publish_events], on_end=[hub.publish_end]))
     pool = GpuPool(inventory, Leases(), home.runs)
     runs = RunService(index, ingest, pool.count)
-    scheduler = Scheduler(Dispatcher(runs, index, children, launch, pool, settings.max_runs), children)
+    dispatcher = Dispatcher(runs, index, children, launch, pool, settings.max_runs)
+    scheduler = Scheduler(dispatcher, children)
     index.on_change.append(hub.publish_row)
     index.on_refresh.append(ingest.wake)
     index.on_refresh.append(lambda _: scheduler.wake())
@@ -84,7 +86,9 @@ async def open_services(settings: Settings, launch: Launch, inventory: Inventory
     if not await asyncio.to_thread(ingest.has_caught_up.wait, CATCH_UP_S):
         log.warning("the index is still catching up with the run directories; runs may look older than they are")
     sessions = Sessions.of(settings.token)
-    return Services(settings, home, lock, database, index, hub, ingest, runs, scheduler, pool, sessions, CpuMeter())
+    return Services(
+        settings, home, lock, database, index, hub, ingest, runs, dispatcher, scheduler, pool, sessions, CpuMeter()
+    )
 
 
 def services(connection: HTTPConnection) -> Services:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from server.db.opening import WRITES, check_url, make_engine, prepare, sqlite_path
 from server.db.tables import meta
 from server.db.trouble import DatabaseTroubleError, Fault, Trouble, diagnose, place_of
+from server.errors import ServeError
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class Database:
             yield connection
 
     def require(self) -> None:
-        """Let pass only while the index can be written, as far as is known, and holds every run.
+        """Let pass only while the index can be written, which is tried, and holds every run.
 
         Raises: DatabaseTroubleError.
         """
@@ -83,6 +84,7 @@ class Database:
             raise DatabaseTroubleError(self._trouble)
         if not self.is_whole.is_set():
             raise DatabaseTroubleError(self._about(Fault.PARTIAL))
+        self._try()
 
     def probe(self) -> Trouble | None:
         """Try a write, and wait for no longer than a moment; what is wrong, if anything."""
@@ -92,13 +94,16 @@ class Database:
             if self._trouble is None and self._is_gone():
                 self._note(self._about(Fault.LOST))
             if self._trouble is None:
-                with self.writing.within(PROBE_S), self.write() as connection:
-                    _try_write(connection)
+                self._try()
         except DatabaseTroubleError as error:
             return error.trouble
         finally:
             self._probing.release()
         return self._trouble
+
+    def _try(self) -> None:
+        with self.writing.within(PROBE_S), self.write() as connection:
+            _try_write(connection)
 
     def is_well(self) -> bool:
         """Whether no trouble is known and the file is still there."""
@@ -119,6 +124,9 @@ class Database:
                 _try_write(connection)
         except (SQLAlchemyError, OSError) as error:
             self._note(diagnose(error, self._engine.url) or self._about(Fault.OTHER, str(error)), replace=True)
+            return False
+        except DatabaseTroubleError as error:
+            self._note(error.trouble, replace=True)
             return False
         if self._trouble is not None:
             log.info("the index %s is well again", self.place)
@@ -238,6 +246,10 @@ def open_database(url: str) -> Database:
     check_url(url)
     database = Database(make_engine(url))
     database.heal()
+    trouble = database.trouble
+    if trouble is not None and trouble.fault is Fault.FOREIGN:
+        database.close()
+        raise ServeError(str(trouble))
     return database
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from server.db.tables import CONTENT, meta, metadata
-from server.db.trouble import Fault, diagnose, place_of
+from server.db.trouble import DatabaseTroubleError, Fault, Trouble, diagnose, place_of
 from server.errors import ServeError
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,8 @@ BUSY_MS = 1000
 WRITES = "xoron_writes"
 """Execution option of connections that will write."""
 VERSION_TABLE = "xoron_revision"
+REPLACED = ".replaced"
+"""What the name of an old index ends with once a new one stands in its place."""
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 
 
@@ -105,11 +107,12 @@ def _begin(connection: Connection) -> None:
 
 
 def prepare(engine: Engine, why_anew: str | None = None) -> None:
-    """Bring the index to today's tables; one of no use, or one that shall be begun anew, is emptied first.
+    """Bring the index to today's tables; one of no use, or one that shall be begun anew, is cleared away first.
 
-    `why_anew` is told in the log unless it is empty. The caller sees to it that nobody has a connection.
+    `why_anew` is told in the log unless it is empty: then it is asked for by hand. The caller sees to it that nobody
+    has a connection.
 
-    Raises: DBAPIError, OSError.
+    Raises: DBAPIError, OSError; DatabaseTroubleError for a database of another program.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)  # at every start it would say that there is nothing to do
     engine.dispose()
@@ -117,7 +120,7 @@ def prepare(engine: Engine, why_anew: str | None = None) -> None:
     if reason:
         log.warning("the index %s %s; building it anew from the run directories", place_of(engine.url), reason)
     if reason is not None:
-        _clear(engine)
+        _clear(engine, is_kept=bool(reason))
     with engine.execution_options(**{WRITES: True}).begin() as connection:
         _upgrade(connection)
         if connection.scalar(select(meta.c.content)) is None:
@@ -125,13 +128,19 @@ def prepare(engine: Engine, why_anew: str | None = None) -> None:
 
 
 def _why_anew(engine: Engine) -> str | None:
-    """What is wrong with the index so that it must be begun anew; None for a sound or a missing one."""
+    """What is wrong with the index so that it must be begun anew; None for a sound or a missing one.
+
+    Raises: DBAPIError; DatabaseTroubleError for a database of another program.
+    """
     try:
         with engine.connect() as connection:
             if engine.dialect.name == "sqlite" and connection.scalar(text("PRAGMA quick_check(1)")) != "ok":
                 return "is damaged"
-            if not set(inspect(connection).get_table_names()) & set(metadata.tables):
+            tables = set(inspect(connection).get_table_names())
+            if not tables:
                 return None
+            if not tables & {VERSION_TABLE, meta.name}:  # nothing may be dropped there, whatever it is called
+                raise DatabaseTroubleError(Trouble(Fault.FOREIGN, place_of(engine.url), ", ".join(sorted(tables)[:3])))
             revision = _revision(connection)
             if revision is None:
                 return "was made before there were migrations"
@@ -152,10 +161,13 @@ def _revision(connection: Connection) -> str | None:
     return heads[0] if heads else None
 
 
-def _clear(engine: Engine) -> None:
+def _clear(engine: Engine, *, is_kept: bool) -> None:
+    """Make room for a new index. An old file is kept beside it, one of them: a mistyped address may have named it."""
     path = sqlite_path(engine)
     engine.dispose()
     if path is not None:
+        if is_kept and path.exists():
+            path.replace(path.with_name(path.name + REPLACED))
         for name in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
             name.unlink(missing_ok=True)
         return

@@ -1,5 +1,6 @@
 """What can be wrong with the index, in words that name the cure."""
 
+import os
 import shutil
 import sqlite3
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class Fault(StrEnum):
     UNREACHABLE = "unreachable"
     BUSY = "busy"
     PARTIAL = "partial"
+    FOREIGN = "foreign"
     OTHER = "other"
 
 
@@ -41,6 +43,7 @@ _WORDS = {
     Fault.UNREACHABLE: "cannot be reached; start the database, or correct XORON_DATABASE_URL",
     Fault.BUSY: "is busy; ask again",
     Fault.PARTIAL: "is still catching up with the run directories; ask again soon",
+    Fault.FOREIGN: "holds tables of another program; name a database of its own in XORON_DATABASE_URL",
     Fault.OTHER: "fails; look into the server's log and at the disk",
 }
 
@@ -128,7 +131,9 @@ def _sqlite_fault(error: sqlite3.Error, url: URL) -> Fault | None:
     if code == sqlite3.SQLITE_READONLY_DBMOVED:
         return Fault.LOST
     if code & 0xFF == sqlite3.SQLITE_IOERR:
-        return Fault.FULL if _is_full(url) else Fault.OTHER
+        if _is_full(url):
+            return Fault.FULL
+        return Fault.OTHER if os.access(url.database or "", os.W_OK) else Fault.READ_ONLY
     return _SQLITE.get(code & 0xFF)
 
 

@@ -1,7 +1,7 @@
 """The GPUs of this machine by NVML, and what is wrong with them. The one place that knows whether there is a driver."""
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -70,7 +70,7 @@ class NvmlInventory:
     def __init__(self, nvml: Any, allowed: Sequence[str] | None) -> None:
         nvml.nvmlInit()
         self._nvml = nvml
-        self._lost: dict[str, str] = {}
+        self._xids: dict[str, str] = {}
         found: dict[str, Any] = {}
         by_index: list[str | None] = []
         for index in range(nvml.nvmlDeviceGetCount()):
@@ -92,32 +92,36 @@ class NvmlInventory:
 
     def gpus(self) -> list[GpuInfo]:
         """Those that answer, in the order of their indices."""
-        found = []
+        return self._ask()[0]
+
+    def _ask(self) -> tuple[list[GpuInfo], dict[str, str]]:
+        """Those that answer now, and why the others do not."""
+        found, silent = [], {}
         for uuid, handle in self._handles.items():
             try:
                 memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
                 name = str(self._nvml.nvmlDeviceGetName(handle))
             except self._nvml.NVMLError as error:
-                self._lost.setdefault(uuid, str(error))  # an Xid says more
+                silent[uuid] = str(error)
                 continue
             found.append(GpuInfo(uuid, name, int(memory.total), int(memory.used)))
-        return found
+        return found, silent
 
     def lost(self, uuids: Sequence[str]) -> str | None:
-        """Why one of these cannot be used any more; None where all can."""
+        """Why one of these cannot be used any more; None where all can. An Xid stays, a silence may pass."""
         self._take_xids()
-        self.gpus()
-        reasons = [f"GPU {uuid}: {self._lost[uuid]}" for uuid in uuids if uuid in self._lost]
+        told = self._ask()[1] | self._xids  # an Xid says more
+        reasons = [f"GPU {uuid}: {told[uuid]}" for uuid in uuids if uuid in told]
         return "; ".join(reasons) or None
 
     def _take_xids(self) -> None:
         for uuid, events in self._events.items():
-            # without news this is a timeout; of a GPU that is gone it may be anything, and `gpus` will find out
+            # without news this is a timeout; of a GPU that is gone it may be anything, and `_ask` will find out
             with contextlib.suppress(self._nvml.NVMLError):
                 while True:
                     xid = self._nvml.nvmlEventSetWait_v2(events, 0).eventData
                     if xid in XIDS:
-                        self._lost[uuid] = f"Xid {xid}: {XIDS[xid]}"
+                        self._xids[uuid] = f"Xid {xid}: {XIDS[xid]}"
 
     def close(self) -> None:
         """Let go of the driver."""
@@ -152,9 +156,3 @@ def _match(word: str, uuids: Sequence[str | None]) -> str:
         known = ", ".join(f"{index} ({uuid or 'does not answer'})" for index, uuid in enumerate(uuids)) or "none"
         raise ConfigError.of("XORON_GPUS", f"names a GPU that is not here, or several; there are: {known}", word)
     return found[0]
-
-
-def used(inventory: Inventory, uuids: Iterable[str]) -> dict[str, int]:
-    """Bytes in use on each of these GPUs, by whomever."""
-    wanted = set(uuids)
-    return {gpu.uuid: gpu.memory_used for gpu in inventory.gpus() if gpu.uuid in wanted}

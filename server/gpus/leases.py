@@ -1,7 +1,7 @@
 """Who has which GPU: an flock on a file for each UUID, in a folder that every program of this machine shares.
 
-A lease belongs to the open file: whoever inherits it (the keeper, the trainer) holds it, and it ends with the last of
-them, however they end.
+A lease belongs to the open file: whoever inherits it (the keeper, the trainer or the launcher of several) holds it, and
+it ends with the last of them, however they end.
 """
 
 import fcntl
@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,21 +44,29 @@ class Leases:
         Raises: OSError when the folder cannot be written.
         """
         taken: list[Lease] = []
-        for uuid in uuids:
-            if len(taken) == count:
-                break
-            fd = self._open(uuid)
+        with ExitStack() as given_back:
+            for uuid in uuids:
+                if len(taken) == count:
+                    break
+                lease = self._take_one(uuid, holder)
+                if lease is not None:
+                    given_back.callback(lease.release)
+                    taken.append(lease)
+            if len(taken) < count:
+                return None
+            given_back.pop_all()
+        return taken
+
+    def _take_one(self, uuid: str, holder: str) -> Lease | None:
+        fd = self._open(uuid)
+        with ExitStack() as given_back:
+            given_back.callback(os.close, fd)
             if not _lease(fd):
-                os.close(fd)
-                continue
+                return None
             os.ftruncate(fd, 0)
             os.pwrite(fd, holder.encode(), 0)
-            taken.append(Lease(uuid, fd))
-        if len(taken) == count:
-            return taken
-        for lease in taken:
-            lease.release()
-        return None
+            given_back.pop_all()
+        return Lease(uuid, fd)
 
     def holders(self, uuids: Iterable[str]) -> dict[str, str]:
         """The GPUs among these that somebody has, and who."""

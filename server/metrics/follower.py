@@ -30,6 +30,10 @@ class StaleError(Exception):
     """The index is at another place than this follower left it at: it was rebuilt or put back from a copy."""
 
 
+class RewrittenError(Exception):
+    """What the index has of a run's events is not what its files say: their end was lost, or a backup was put back."""
+
+
 class Follower:
     """Reads a run's events from the cursor in the index and folds them in.
 
@@ -50,8 +54,13 @@ class Follower:
         self._mark = -1
 
     def read(self, max_bytes: int) -> bool:
-        """Take in what is new; False when nothing is."""
+        """Take in what is new; False when nothing is.
+
+        Raises: RewrittenError.
+        """
         records = self._tailer.poll(max_bytes)
+        if self._tailer.is_displaced:
+            raise RewrittenError(f"the events of {self.run.id} are not those that were read before")
         for record in records:
             self._fold(record)
         self.pending.extend(records)

@@ -12,7 +12,7 @@ from typing import Any
 
 from server.db import DatabaseTroubleError
 from server.errors import NotFoundError
-from server.metrics.follower import Follower, StaleError
+from server.metrics.follower import Follower, RewrittenError, StaleError
 from server.runs.index import RunIndex
 from server.runs.leftovers import has_processes
 from xoron_core.contract.run_directory import RunDirectory
@@ -202,26 +202,27 @@ class Ingest:
             for run_id in set(self._index.known()) - set(found):
                 self._index.remove(run_id)
         for run_id, run in found.items():
-            if run_id not in self._followed and self._is_worth_trying(run):
+            if run_id not in self._followed:
                 self._follow(run)
 
-    def _is_worth_trying(self, run: RunDirectory) -> bool:
-        try:
-            return self._bad.get(run.id) != run.run_file.stat().st_mtime
-        except FileNotFoundError:
-            return False
-
     def _follow(self, run: RunDirectory) -> None:
+        """Take a run in. One whose record is malformed is tried again when that has changed; others, at every scan."""
         try:
+            changed = run.run_file.stat().st_mtime
+            if self._bad.get(run.id) == changed:
+                return
             row = self._index.refresh(run.id)
-        except NotFoundError:
+        except (NotFoundError, FileNotFoundError):
             return
-        except (OSError, DatabaseTroubleError):  # nothing is wrong with the run: it is tried again
+        except DatabaseTroubleError:  # nothing is wrong with the run
             raise
         except Exception as error:  # noqa: BLE001 -- boundary: a run that nobody can read must not hide the others
-            log.warning("run %s is left out: %s: %s", run.id, type(error).__name__, error)
-            self._bad[run.id] = run.run_file.stat().st_mtime
-            self._problems[run.id] = f"{type(error).__name__}: {error}"
+            problem = f"{type(error).__name__}: {error}"
+            if self._problems.get(run.id) != problem:
+                log.warning("run %s is left out: %s", run.id, problem)
+            self._problems[run.id] = problem
+            if not isinstance(error, OSError):
+                self._bad[run.id] = changed
             return
         self._problems.pop(run.id, None)
         self._followed[run.id] = _Followed(Follower(self._index, run, row))
@@ -239,6 +240,10 @@ class Ingest:
             log.warning("%s; reading on from there", error)
             self._reopen(run_id, one, 0.0)
             return False
+        except RewrittenError as error:
+            log.warning("%s; reading them from the beginning", error)
+            self._reopen(run_id, one, 0.0, is_anew=True)
+            return False
         except Exception as error:  # boundary: one run's trouble; the others go on, this one is tried again
             log.exception("following %s failed; trying again in %s s", run_id, RETRY_S)
             self._problems[run_id] = f"{type(error).__name__}: {error}"
@@ -246,12 +251,15 @@ class Ingest:
             self._reopen(run_id, one, RETRY_S)
             return False
 
-    def _reopen(self, run_id: str, one: _Followed, after_s: float) -> None:
+    def _reopen(self, run_id: str, one: _Followed, after_s: float, *, is_anew: bool = False) -> None:
         """Begin again from what the index holds: what was folded but not committed is read once more."""
         one.follower.pause()
         try:
+            if is_anew:
+                self._index.forget_events(run_id)
             one.follower = Follower(self._index, one.follower.run, self._index.row(run_id))
-        except (NotFoundError, DatabaseTroubleError):
+        except Exception as error:  # noqa: BLE001 -- boundary: whatever it is, the next scan meets it again and tells of it
+            log.warning("run %s is let go: %s: %s", run_id, type(error).__name__, error)
             del self._followed[run_id]
         one.due = time.monotonic() + after_s
 

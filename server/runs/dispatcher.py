@@ -2,19 +2,21 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from server.db import DatabaseTroubleError
 from server.errors import NotFoundError
 from server.gpus.leases import Lease
 from server.gpus.pool import GpuPool
 from server.runs import leftovers, store
-from server.runs.attempts import begin_attempt, resumed_config
+from server.runs.attempts import begin_attempt, newest_config, resumed_config
 from server.runs.children import Children, Process
 from server.runs.index import RunIndex, has_unread
 from server.runs.interrupted import Stay, after_interruption
-from server.runs.queue import Hold, after_reason, slots_reason
+from server.runs.leftovers import Leaving
+from server.runs.queue import Hold, after_reason, leaving_reason, slots_reason
 from server.runs.service import RunService
 from server.runs.store import RunRow
 from xoron_core.contract.api import Waiting
@@ -77,10 +79,13 @@ class Dispatcher:
         self._now_s = now_s
         self._needs: dict[tuple[str, int, str], _Needs] = {}
         self._delays: dict[str, _Delay] = {}
-        self._leaving: dict[str, float] = {}
+        self._leaving = Leaving(now_s)
         self._launch_errors: dict[str, tuple[int, str]] = {}
         self._silent: dict[str, tuple[int, float]] = {}
         self._left_alone: dict[str, int] = {}
+        self._unreadable: set[str] = set()
+        self.kept_slots: Sequence[str] = ()
+        """Runs that took a slot at the last look although they were not live; any thread may read it."""
 
     def tick(self) -> bool:
         """Look once; whether something is about to change that nobody will tell of."""
@@ -88,7 +93,7 @@ class Dispatcher:
         self._resume_interrupted()
         while self._start_next():
             pass
-        return bool(self._leaving)
+        return self._leaving.is_urgent()
 
     def _look_at_live(self) -> None:
         with self._index.database.read() as connection:
@@ -108,22 +113,27 @@ class Dispatcher:
 
     def _resume_interrupted(self) -> None:
         with self._index.database.read() as connection:
-            interrupted = store.interrupted_ids(connection)
+            interrupted = store.interrupted(connection)
+        known = {row.id for row in interrupted}
+        self._unreadable &= known
         for memory in (self._left_alone, self._silent):
-            for run_id in memory.keys() - set(interrupted):
+            for run_id in memory.keys() - known:
                 del memory[run_id]
-        for run_id in interrupted:
+        for row in interrupted:
+            if self._left_alone.get(row.id) == row.attempt:
+                continue
             with self._service.lock:
                 try:
-                    self._resume(run_id)
+                    self._resume(row.id)
+                    self._unreadable.discard(row.id)
+                except DatabaseTroubleError:  # nothing is wrong with the run
+                    raise
                 except (XoronError, OSError) as error:
-                    log.warning("run %s is interrupted and cannot be looked at: %s", run_id, error)
+                    if row.id not in self._unreadable:
+                        log.warning("run %s is interrupted and cannot be looked at: %s", row.id, error)
+                    self._unreadable.add(row.id)
 
     def _resume(self, run_id: str) -> None:
-        with self._index.database.read() as connection:
-            row = store.get(connection, run_id)
-        if row is None or self._left_alone.get(run_id) == row.attempt:
-            return
         row = self._index.refresh(run_id)
         run = self._index.directory(run_id)
         if row.state is not RunState.INTERRUPTED or leftovers.has_keeper(run) or has_unread(run, row.cursor):
@@ -134,14 +144,20 @@ class Dispatcher:
             return
         decision = after_interruption(run, row, error)
         if isinstance(decision, Stay):
-            log.warning("run %s stays interrupted: %s", run_id, decision.reason)
-            self._left_alone[run_id] = row.attempt
-            self._index.stand(run_id, RunState.INTERRUPTED, why=decision.reason)
+            self._leave_alone(run, row, decision.reason)
             return
         log.warning("run %s is resumed: %s", run_id, decision.reason)
         resumed = self._service.resume_by_itself(run, row, decision.checkpoint)
         hold = Hold(decision.reason, takes_slot=True)
         self._delays[run_id] = _Delay(resumed.attempt, self._now_s() + decision.delay_s, hold)
+
+    def _leave_alone(self, run: RunDirectory, row: RunRow, reason: str) -> None:
+        """Let a person decide. It keeps its slot until its processes are gone."""
+        if row.standing.why != reason:
+            log.warning("run %s stays interrupted: %s", run.id, reason)
+            self._index.stand(run.id, RunState.INTERRUPTED, why=reason)
+        if not self._leaving.holds(run, row.attempt, newest_config(run, row.attempt).trouble.stop_grace_s):
+            self._left_alone[run.id] = row.attempt
 
     def _is_given_up(self, row: RunRow) -> bool:
         """Whether a keeper that somebody else (a server before this one) has started had its time to say so."""
@@ -157,10 +173,13 @@ class Dispatcher:
             with self._index.database.read() as connection:
                 if not self._index.database.is_whole.is_set():  # it may lack runs that are live
                     return False
-                waiting, taken_by = store.queue(connection), store.live_names(connection)
-            self._forget_others(waiting)
+                waiting, live = store.queue(connection), store.live_names(connection)
+                interrupted = store.interrupted(connection)
+            self._forget_others(waiting, interrupted)
             holds = {row.id: hold for row in waiting if (hold := self._hold(row)) is not None}
-            taken_by |= {row.id: row.record.name for row in waiting if row.id in holds and holds[row.id].takes_slot}
+            kept = {row.id: row.record.name for row in waiting if row.id in holds and holds[row.id].takes_slot}
+            kept |= {row.id: row.record.name for row in interrupted if self._is_undecided(row)}
+            self.kept_slots, taken_by = tuple(kept), live | kept
             before: RunRow | None = None
             gpus_go_to: RunRow | None = None
             for position, row in enumerate(waiting, 1):
@@ -175,11 +194,15 @@ class Dispatcher:
                         gpus_go_to = row
             return False
 
+    def _is_undecided(self, row: RunRow) -> bool:
+        """Whether an interrupted run may yet go on, or its processes are still there."""
+        return row.id not in self._unreadable and self._left_alone.get(row.id) != row.attempt
+
     def _try(
         self,
         row: RunRow,
         hold: Hold | None,
-        taken_by: dict[str, str],
+        taken_by: Mapping[str, str],
         before: RunRow | None,
         gpus_go_to: RunRow | None,
     ) -> str | None:
@@ -193,9 +216,12 @@ class Dispatcher:
         num_gpus = self._needs_of(row).num_gpus
         if num_gpus and gpus_go_to is not None:
             return after_reason(gpus_go_to.id, gpus_go_to.record.name)
-        leases = self._pool.take(num_gpus, self._index.directory(row.id)) if num_gpus else []
-        if leases is None:
-            return self._pool.shortage(num_gpus)
+        try:
+            leases = self._pool.take(num_gpus, self._index.directory(row.id)) if num_gpus else []
+            if leases is None:
+                return self._pool.shortage(num_gpus)
+        except OSError as error:
+            return self._put_off(row, error)
         try:
             return self._begin(row, leases)
         finally:
@@ -212,10 +238,7 @@ class Dispatcher:
                     return None
                 begin_attempt(run, row.record)
             except (XoronError, OSError) as error:
-                log.error("run %s could not be begun: %s", row.id, error)  # noqa: TRY400 -- the message says it all
-                hold = Hold(f"could not be begun, and is tried again: {error}")
-                self._delays[row.id] = _Delay(row.attempt, self._now_s() + RETRY_S, hold)
-                return hold.reason
+                return self._put_off(row, error)
             try:
                 self._children.add(row.id, row.attempt, self._launch(run, row.attempt, leases=leases))
             except OSError as error:
@@ -227,9 +250,19 @@ class Dispatcher:
             self._resume(row.id)
         return None
 
+    def _put_off(self, row: RunRow, error: Exception) -> str:
+        """Try the start of a run again later; why it waits."""
+        log.error("run %s could not be begun: %s", row.id, error)
+        hold = Hold(f"could not be begun, and is tried again: {error}")
+        self._delays[row.id] = _Delay(row.attempt, self._now_s() + RETRY_S, hold)
+        return hold.reason
+
     def _hold(self, row: RunRow) -> Hold | None:
         """Why a run cannot start yet, whatever the others do."""
+        wanted = row.record.wanted
         try:
+            if wanted != "running" and self._index.refresh(row.id).state is not RunState.QUEUED:
+                return Hold(f"is {wanted} by now")
             run = self._index.directory(row.id)
             needs = self._needs_of(row)
         except (XoronError, OSError) as error:
@@ -238,8 +271,8 @@ class Dispatcher:
             if delay.attempt == row.attempt and self._now_s() < delay.until_s:
                 return delay.hold
             del self._delays[row.id]
-        if self._is_leaving(run, needs.grace_s):
-            return Hold("waits for the processes of its earlier attempt to save and exit", takes_slot=True)
+        if self._leaving.holds(run, row.attempt - 1, needs.grace_s):
+            return Hold(leaving_reason(wanted), takes_slot=True)
         if needs.num_gpus > self._pool.count:
             return Hold(f"wants {needs.num_gpus} GPUs, and this server has {self._pool.count}; stop it and resume it")
         free = self._index.home.free_gib()
@@ -249,17 +282,6 @@ class Dispatcher:
             )
         return None
 
-    def _is_leaving(self, run: RunDirectory, grace_s: float) -> bool:
-        """Whether an earlier attempt has processes that deserve to be waited for; a new keeper ends the others."""
-        if leftovers.has_keeper(run):
-            self._leaving[run.id] = self._now_s()
-            return True
-        if not leftovers.has_trainer(run):
-            self._leaving.pop(run.id, None)
-            return False
-        since_s = self._leaving.setdefault(run.id, self._now_s())
-        return self._now_s() - since_s < grace_s
-
     def _needs_of(self, row: RunRow) -> _Needs:
         key = (row.id, row.attempt, repr(row.record.resume_config))
         if key not in self._needs:
@@ -268,11 +290,11 @@ class Dispatcher:
             self._needs[key] = _Needs(num_gpus, config.trouble.min_free_disk_gib, config.trouble.stop_grace_s)
         return self._needs[key]
 
-    def _forget_others(self, waiting: Sequence[RunRow]) -> None:
+    def _forget_others(self, waiting: Sequence[RunRow], interrupted: Sequence[RunRow]) -> None:
         """What is remembered of runs that wait no more."""
         known = {row.id for row in waiting}
         self._needs = {key: needs for key, needs in self._needs.items() if key[0] in known}
-        self._leaving = {run_id: since for run_id, since in self._leaving.items() if run_id in known}
+        self._leaving.forget_others(known | {row.id for row in interrupted})
         self._delays = {run_id: delay for run_id, delay in self._delays.items() if run_id in known}
 
 

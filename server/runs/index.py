@@ -9,10 +9,10 @@ from sqlalchemy import Connection
 
 from server.db import Database, DatabaseTroubleError
 from server.errors import NotFoundError
-from server.runs import store
+from server.runs import leftovers, store
 from server.runs.attempts import newest_config
 from server.runs.children import Children
-from server.runs.facts import RunFacts, typed
+from server.runs.facts import RunFacts, StateFact, typed
 from server.runs.keeping.ending import last_state
 from server.runs.standing import Standing, asked, line_of
 from server.runs.store import RunRow
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _GLANCE_BYTES = 1 << 16
 _BEFORE = {RunState.QUEUED: RunState.STARTING}
+_ENDED_IN_THE_QUEUE = {RunState.PAUSED, RunState.STOPPED, RunState.CANCELLED}
 
 
 class RunIndex:
@@ -90,15 +91,14 @@ class RunIndex:
     def look(self, run_id: str) -> RunRow:
         """As `refresh`, but while the index cannot be used, what the files say beside what was known last.
 
-        Raises: NotFoundError; DatabaseTroubleError for a run that this server has not seen yet.
+        Raises: NotFoundError; RunDirectoryError.
         """
         try:
             return self.refresh(run_id)
         except DatabaseTroubleError:
-            old = self._last.get(run_id)
+            run, old = self.directory(run_id), self._last.get(run_id)
             if old is None:
-                raise
-            run = self.directory(run_id)
+                return self._derive(run, run.record(), _state_alone(run), Cursor(), None)
             return self._derive(run, run.record(), _read_on(run, old), old.cursor, old)
 
     def known(self) -> list[str]:
@@ -123,6 +123,18 @@ class RunIndex:
         self._last[row.id] = row
         for tell in self.on_change:
             tell(row)
+
+    def forget_events(self, run_id: str) -> None:
+        """Forget what a run said; its events are read from the beginning then. Its state stays until they are."""
+        with self.database.writing:
+            with self.database.write() as connection:
+                old = store.get(connection, run_id)
+                if old is None:
+                    return
+                new = replace(old, facts=RunFacts(), cursor=Cursor())
+                store.forget_events(connection, run_id)
+                store.save(connection, new)
+            self.announce(new)
 
     def remove(self, run_id: str) -> None:
         """Forget a run."""
@@ -166,7 +178,10 @@ class RunIndex:
         attempt = record.attempt if last is None else max(record.attempt, last.attempt)
         has_begun = run.attempt_file(attempt).exists()
         alive = self.children.is_alive(run.id, attempt) or keeper_is_alive(run, attempt)
-        return derive_state(record, last, has_begun=has_begun, keeper_alive=alive), attempt
+        state = derive_state(record, last, has_begun=has_begun, keeper_alive=alive)
+        if not has_begun and state in _ENDED_IN_THE_QUEUE and leftovers.has_leftovers(run):
+            state = RunState.QUEUED  # it has ended when the processes of the attempt before are gone, and not earlier
+        return state, attempt
 
     def _stand(
         self, run: RunDirectory, record: RunRecord, facts: RunFacts, state: RunState, attempt: int, old: RunRow | None
@@ -191,6 +206,14 @@ class RunIndex:
             return None
 
 
+def _state_alone(run: RunDirectory) -> RunFacts:
+    """The facts that a state is derived from; all others would have to be added up from the first event on."""
+    last = last_state(run.path)
+    if last is None:
+        return RunFacts()
+    return RunFacts(state=StateFact(state=last.state, attempt=last.attempt, time=last.time, reason=last.reason))
+
+
 def _read_on(run: RunDirectory, row: RunRow) -> RunFacts:
     """A row's facts with the states that the run went through since."""
     facts = row.facts.model_copy(deep=True)
@@ -204,6 +227,6 @@ def _read_on(run: RunDirectory, row: RunRow) -> RunFacts:
 
 
 def has_unread(run: RunDirectory, cursor: Cursor) -> bool:
-    """Whether the run has said more than the index knows."""
+    """Whether the run has said something else than the index knows."""
     with EventTailer(run.path, cursor) as tailer:
-        return bool(tailer.poll(_GLANCE_BYTES))
+        return bool(tailer.poll(_GLANCE_BYTES)) or tailer.is_displaced

@@ -112,7 +112,7 @@ class Keeper:
         )
 
     def _begin(self, attempt: int) -> None:
-        self.journal.keeper(attempt, None)
+        self.journal.keeper(attempt)
         events: list[Event] = [StateEvent(state=RunState.STARTING)]
         if (reason := line.interruption(self.run, attempt)) is not None:
             events.insert(0, TroubleEvent(action="restart", failure=Failure.INTERRUPTED, reason=reason))

@@ -51,6 +51,13 @@ def slots_reason(taken_by: Mapping[str, str], max_runs: int) -> str:
     return f"{len(taken_by)} of {max_runs} slot{'' if max_runs == 1 else 's'} {verb} taken by {', '.join(named)}"
 
 
+def leaving_reason(wanted: str) -> str:
+    """Why a run waits whose earlier attempt has processes that are still there, `wanted` being what it is to become."""
+    if wanted == "running":
+        return "waits for the processes of its earlier attempt to save and exit"
+    return f"is {wanted} as soon as the processes of its earlier attempt have saved and exited"
+
+
 def after_reason(run_id: str, name: str) -> str:
     """Why a run waits behind another."""
     return f"next after {run_id} ({name})"

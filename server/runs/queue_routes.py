@@ -30,9 +30,10 @@ def reorder_queue(body: QueueOrder, opened: Opened) -> Queue:
 def _queue(opened: Services, waiting: Sequence[RunRow]) -> Queue:
     with opened.database.read() as connection:
         live = store.live_ids(connection)
+    kept = [run_id for run_id in opened.dispatcher.kept_slots if run_id not in live]
     return Queue(
         items=[_at(row, position) for position, row in enumerate(waiting, start=1)],
-        live=live,
+        live=[*live, *kept],
         max_runs=opened.settings.max_runs,
         gpus=opened.pool.shown(),
     )

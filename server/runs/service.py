@@ -14,7 +14,7 @@ from server.runs.attempts import newest_attempt, resumed_config
 from server.runs.index import RunIndex
 from server.runs.leftovers import has_processes
 from server.runs.plausible import check_gpus, check_integer, check_name, check_plain, check_tags
-from server.runs.queue import exchanged
+from server.runs.queue import exchanged, leaving_reason
 from server.runs.standing import ending_commands
 from server.runs.store import RunRow
 from xoron_core.contract.api import CreateRun, PatchRun, QueueOrder, ResumeRun, RunCommand, StopRun
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 KEEPER_EXIT_S = 1.0
 _WITHOUT_KEEPER = frozenset({RunState.QUEUED, RunState.PAUSED})
+_STRENGTH = ("running", "paused", "stopped", "cancelled")
+"""Of what a run is wanted to become, each outweighs those before it."""
 
 
 class RunService:
@@ -63,20 +65,17 @@ class RunService:
         """
         config = self.validate(body)
         with self.lock:
-            stored_key = None
-            if idempotency_key is not None:
-                stored_key = f"{idempotency_key}#{_digest(body)}"
-                with self._index.database.read() as connection:
-                    self._index.database.require()
-                    known = store.by_key(connection, idempotency_key)
-                if known is not None and known.record.idempotency_key == stored_key:
-                    return known, False
-                if known is not None:
-                    raise ConflictError(
-                        f"Idempotency-Key {idempotency_key!r} was used for run {known.id} with another body; "
-                        "take a new key for another run"
-                    )
-            self._index.database.require()
+            stored_key = None if idempotency_key is None else f"{idempotency_key}#{_digest(body)}"
+            with self._index.database.read() as connection:
+                self._index.database.require()
+                known = None if idempotency_key is None else store.by_key(connection, idempotency_key)
+            if known is not None and known.record.idempotency_key == stored_key:
+                return known, False
+            if known is not None:
+                raise ConflictError(
+                    f"Idempotency-Key {idempotency_key!r} was used for run {known.id} with another body; "
+                    "take a new key for another run"
+                )
             self._check_disk(config)
             record = new_record(
                 body.name or "run",
@@ -89,7 +88,7 @@ class RunService:
             if body.name is None:
                 record.name = f"{body.preset or 'run'}-{record.id.rsplit('-', 1)[-1]}"
             run = RunDirectory.create(self._index.home.runs, record, config)
-            return self._index.refresh(run.id), True
+            return self._index.look(run.id), True
 
     def patch(self, run_id: str, body: PatchRun) -> RunRow:
         """Rename, tag or reorder a run."""
@@ -107,7 +106,7 @@ class RunService:
             changed = record.model_copy(update=given)
             if changed != record:
                 run.write_record(changed)
-            return self._index.refresh(run_id)
+            return self._index.look(run_id)
 
     def queue(self) -> list[RunRow]:
         """The runs that wait, the next one first."""
@@ -128,7 +127,7 @@ class RunService:
             for run_id, (priority, place) in exchanged(self.queue(), body.runs).items():
                 run = self._index.directory(run_id)
                 run.write_record(run.record().model_copy(update={"priority": priority, "place": place}))
-                self._index.refresh(run_id)
+                self._index.look(run_id)
             return self.queue()
 
     def _check_waits(self, run_id: str) -> None:
@@ -195,17 +194,20 @@ class RunService:
         Raises: ConfigError for a checkpoint or configuration that will not do; StateError; DiskFullError.
         """
         with self.lock:
-            self._index.database.require()
             row, run = self._fresh(run_id, body)
+            self._index.database.require()
             has_begun = run.attempt_file(row.attempt).exists()
             known = row.record.resume_config
             is_under_way = row.state in {RunState.QUEUED, RunState.STARTING}
             if (
                 is_under_way
+                and row.record.wanted == "running"
                 and body.checkpoint in {None, row.record.resume_from}
                 and merge(known, body.config) == known
             ):
                 return row  # asked twice
+            if row.state is RunState.QUEUED and row.record.wanted != "running":
+                raise ConflictError(f"run {run_id} {leaving_reason(row.record.wanted)}; resume it then")
             check_transition(row.state, RunState.QUEUED)
             _check_checkpoint(run, body.checkpoint)
             check_plain(body.config)
@@ -223,7 +225,7 @@ class RunService:
                 "resume_config": overrides,
             }
             run.write_record(row.record.model_copy(update=update))
-            return self._index.refresh(run_id)
+            return self._index.look(run_id)
 
     def resume_by_itself(self, run: RunDirectory, row: RunRow, checkpoint: str | None) -> RunRow:
         """Put an interrupted run into the queue again, in its old place; the caller holds the lock."""
@@ -287,6 +289,8 @@ class RunService:
 
     def _want(self, run: RunDirectory, row: RunRow, wanted: str, target: RunState) -> RunRow:
         check_transition(row.state, target)
+        if _STRENGTH.index(wanted) < _STRENGTH.index(row.record.wanted):
+            return row
         record: RunRecord = row.record.model_copy(update={"wanted": wanted})
         run.write_record(record)
         return self._index.look(run.id)

@@ -96,11 +96,11 @@ def live_names(connection: Connection) -> dict[str, str]:
     return {row.id: RunRecord.model_validate_json(row.record).name for row in rows}
 
 
-def interrupted_ids(connection: Connection) -> list[str]:
+def interrupted(connection: Connection) -> list[RunRow]:
     """Runs whose keeper went away, the oldest first."""
     is_interrupted = db.runs.c.state == RunState.INTERRUPTED.value
-    ordered = select(db.runs.c.id).where(is_interrupted).order_by(db.runs.c.created_at, db.runs.c.id)
-    return list(connection.scalars(ordered))
+    ordered = select(db.runs).where(is_interrupted).order_by(db.runs.c.created_at, db.runs.c.id)
+    return [_row(row) for row in connection.execute(ordered)]
 
 
 def last_place(connection: Connection) -> float:
@@ -168,8 +168,13 @@ def save(connection: Connection, row: RunRow) -> None:
         connection.execute(db.runs.insert().values(id=row.id, **values))
 
 
-def remove(connection: Connection, run_id: str) -> None:
-    """Forget a run and everything about it."""
+def forget_events(connection: Connection, run_id: str) -> None:
+    """Forget what a run said, apart from what its own row adds up."""
     for table in db.PER_RUN:
         connection.execute(table.delete().where(table.c.run_id == run_id))
+
+
+def remove(connection: Connection, run_id: str) -> None:
+    """Forget a run and everything about it."""
+    forget_events(connection, run_id)
     connection.execute(db.runs.delete().where(db.runs.c.id == run_id))

@@ -73,7 +73,7 @@ def view(row: RunRow) -> Run:
 
 def _is_cancelled_already(row: RunRow) -> bool:
     """Whether it ends by the strongest request there is."""
-    return row.state is RunState.STOPPING and row.record.wanted == "cancelled"
+    return row.state in {RunState.QUEUED, RunState.STOPPING} and row.record.wanted == "cancelled"
 
 
 def _reason(row: RunRow) -> str | None:

@@ -118,6 +118,19 @@ class TestTrain:
         assert list((Path(last["path"]) / "checkpoints").iterdir())
         assert list((Path(last["path"]) / "commands").iterdir())
 
+    def test_ctrl_c_while_the_keeper_is_being_started_stops_the_run(self, tmp_path: Path) -> None:
+        code = (
+            "import os, signal\nfrom server.runs.launchers import local\nfrom xoron_core.cli import main\n"
+            "launch = local.launch\n"
+            "def interrupted(*words, **named):\n"
+            "    keeper = launch(*words, **named); os.kill(os.getpid(), signal.SIGINT); return keeper\n"
+            "local.launch = interrupted\nmain()\n"
+        )
+        words = [sys.executable, "-c", code, *train_words(tmp_path, "--preset", "demo", "--json")]
+        told = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False)
+        assert told.returncode == 0, told.stderr
+        assert json.loads(told.stdout.splitlines()[-1])["exit"]["state"] == "stopped"
+
     def test_a_second_ctrl_c_is_sigterm(self, tmp_path: Path) -> None:
         trainer = json.dumps([sys.executable, str(SMALL), "deaf_to_commands"])
         words = [*XORON, "train", "--preset", "demo", "--home", str(tmp_path), "--trainer-command", trainer, "--json"]

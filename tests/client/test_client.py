@@ -2,11 +2,16 @@
 
 import os
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from support.serving import RunningServer, StartServer
 
+from server.runs.dispatcher import KEEPER_START_S
 from xoron_core.client import (
     WaitEndedError,
     WaitTimeoutError,
@@ -15,7 +20,8 @@ from xoron_core.client import (
     XoronClientError,
     XoronConnectionError,
 )
-from xoron_core.contract.api import CreateRun, PatchRun
+from xoron_core.client import client as client_module
+from xoron_core.contract.api import CreateRun, PatchRun, Run
 from xoron_core.contract.errors import XoronError
 from xoron_core.contract.states import RunState
 
@@ -168,3 +174,58 @@ def test_a_run_that_is_resumed_by_itself_has_not_ended(running_server: RunningSe
         os.kill(keeper.keeper.pid, signal.SIGKILL)
         ended = client.wait(run.id, timeout_s=60)
         assert (ended.state, ended.attempt, ended.step) == (RunState.COMPLETED, 2, 40)
+
+
+@contextmanager
+def script(*answers: Run | int, is_ready: bool = True) -> Iterator[str]:
+    """The address of a server that answers calls for a run with these, one after another and the last one for ever."""
+    left = list(answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer: Run | int = 200 if is_ready else 503
+            if "/runs/" in self.path:
+                answer = left.pop(0) if len(left) > 1 else left[0]
+            body = answer.model_dump_json().encode() if isinstance(answer, Run) else b""
+            self.send_response(200 if isinstance(answer, Run) else answer)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_an_index_that_cannot_be_used_for_a_while_is_waited_out(running_server: RunningServer) -> None:
+    with connect(running_server) as client:
+        run = client.create_run(CreateRun(preset="demo", config=SHORT))
+        ended = client.wait(run.id, timeout_s=30)
+    with script(503, run, 503, 503, ended) as url, XoronClient(url) as client:
+        assert client.wait(run.id).state is RunState.COMPLETED
+    with script(503) as url, XoronClient(url) as client, pytest.raises(WaitTimeoutError, match="503"):
+        client.wait(run.id, timeout_s=0.3)
+    with script(404) as url, XoronClient(url) as client, pytest.raises(XoronApiError, match="404"):
+        client.wait(run.id)
+
+
+def test_an_interrupted_run_has_ended_when_a_ready_server_had_its_time(
+    running_server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client_module.SETTLE_S > KEEPER_START_S
+    monkeypatch.setattr(client_module, "SETTLE_S", 0.2)
+    with connect(running_server) as client:
+        run = client.create_run(CreateRun(preset="demo", config=SHORT))
+    interrupted = run.model_copy(update={"state": RunState.INTERRUPTED})
+    with script(interrupted) as url, XoronClient(url) as client:
+        assert client.wait(run.id, timeout_s=30).state is RunState.INTERRUPTED
+    with script(interrupted, is_ready=False) as url, XoronClient(url) as client, pytest.raises(WaitTimeoutError):
+        client.wait(run.id, timeout_s=1)

@@ -97,19 +97,24 @@ def test_a_damaged_checkpoint_is_passed_over_and_refused_by_name(bench: FaultBen
         wait_step(server, run, 11)
         post(server, run, "stop")
         wait_end(server, run, "stopped")
-        newest = complete_checkpoints(run.checkpoints)[-1]
+        *_, whole, newest = complete_checkpoints(run.checkpoints)
         flip_a_byte(newest / "model.safetensors")
-
-        response = server.api.post(f"/runs/{run.id}/resume", json={"checkpoint": f"checkpoints/{newest.name}"})
-        if response.status_code == 202:
-            row = wait_end(server, run, "failed")
-            assert newest.name in row["reason"]
-            assert "model.safetensors" in row["reason"]
-        else:
-            assert response.status_code == 422
-            assert newest.name in response.text
-            assert "model.safetensors" in response.text
-
+        post(server, run, "resume", checkpoint=f"checkpoints/{newest.name}")
+        reason = wait_end(server, run, "failed")["reason"]
+        assert newest.name in reason
+        assert "model.safetensors" in reason
         post(server, run, "resume")
         wait_end(server, run, "completed")
+        assert story(run) == [
+            "started → stopped",
+            "resumed → damaged_checkpoint",
+            "resumed → damaged_checkpoint",
+            "damaged_checkpoint → completed",
+        ]
+        (receipt,) = of_kind(run, "receipt")
+        assert receipt["checkpoint"] == f"checkpoints/{whole.name}"
+        assert receipt["step"] >= 5
+        told = [one for one in of_kind(run, "trouble") if one["failure"] == "damaged_checkpoint"]
+        assert [one["action"] for one in told] == ["none", "restart"]
+        assert all(newest.name in one["reason"] for one in told)
         assert_same(server, run.id, undisturbed)

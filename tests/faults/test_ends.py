@@ -1,6 +1,7 @@
 """Stop, pause and cancel: honoured in every phase, however often they are pressed, and nothing is left behind."""
 
 import contextlib
+import os
 import random
 import threading
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 from support.course import Undisturbed, assert_same, of_kind, phases, story
 from support.fault_bench import LIVE_S, FaultBench, Holdings, post, start_and_stop, wait_end, wait_step
 from support.faulty_trainer import Fault
+from support.run_processes import keeper_of, marked
 from support.runs import wait_for
 from support.serving import RunningServer
 
+from xoron_core.contract.process import ProcessIdentity
 from xoron_core.contract.run_directory import RunDirectory
 from xoron_core.training.checkpoint import complete_checkpoints, verify_checkpoint
 
@@ -20,6 +23,8 @@ pytestmark = pytest.mark.timeout(600)
 
 SLOW = Fault("slow", seconds=0.05, attempts=())
 NUM_STARTS = 10
+SET_UP = ["setup", "data", "model", "restoring", "training"]
+"""Its phases, and what comes after them."""
 
 
 def gate(phase: str, attempt: int) -> Fault:
@@ -56,7 +61,9 @@ def test_stop_is_honoured_in_every_phase_of_the_set_up(bench: FaultBench, undist
         for attempt, phase in in_setup.items():
             post(server, run, "resume")
             assert stop_in(server, run, phase, attempt)["step"] == step
-            assert "saving" not in phases(run, attempt)  # nothing was learned since the last one
+            told = phases(run, attempt)
+            assert not set(told) & set(SET_UP[SET_UP.index(phase) + 1 :]), f"it went on after the stop: {told}"
+            assert "saving" not in told  # nothing was learned since the last one
         assert complete_checkpoints(run.checkpoints) == saved
         post(server, run, "resume")
         wait_end(server, run, "completed")
@@ -131,12 +138,22 @@ def test_a_trainer_that_ignores_sigterm_is_killed_with_all_that_it_started(bench
     with bench.serve() as server:
         run = bench.create(server, Fault("ignore SIGTERM", step=7), stop_grace_s=1.0, term_grace_s=1.0)
         wait_step(server, run, 6)
+        started = wait_for(lambda: of_other_sessions(run), LIVE_S)
         post(server, run, "stop")
         row = wait_end(server, run, "stopped")
+        assert not any(process.is_alive() for process in started)
         assert "SIGKILL" in row["reason"]
         assert [told["action"] for told in of_kind(run, "trouble")] == ["terminate", "kill"]
         assert story(run) == ["started → stopped"]
         verify_checkpoint(complete_checkpoints(run.checkpoints)[-1])
+
+
+def of_other_sessions(run: RunDirectory) -> list[ProcessIdentity]:
+    """What the trainer has started outside its own session."""
+    trainer = keeper_of(run).trainer
+    assert trainer is not None
+    found = [ProcessIdentity.of(pid) for pid in marked(run) if os.getsid(pid) != trainer.pid]
+    return [process for process in found if process is not None]
 
 
 @pytest.mark.slow

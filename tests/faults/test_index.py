@@ -19,6 +19,7 @@ from xoron_core.contract.run_directory import RunDirectory
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
+SLOW = Fault("slow", seconds=0.3, attempts=())
 LOCKER = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -41,9 +42,9 @@ def locked(database: Path) -> Iterator[None]:
         locker.wait(LIVE_S)
 
 
-def wait_told(server: RunningServer) -> str:
-    """What `/readyz` says is wrong."""
-    return wait_for(lambda: (found := server.root.get("/readyz")).status_code == 503 and found.text, LIVE_S)
+def wait_told(server: RunningServer, words: str) -> None:
+    """Wait until `/readyz` says what is wrong."""
+    wait_for(lambda: (found := server.root.get("/readyz")).status_code == 503 and words in found.text, LIVE_S)
 
 
 def wait_well(server: RunningServer) -> None:
@@ -56,17 +57,16 @@ def wait_trains_on(run: RunDirectory) -> None:
     wait_for(lambda: read_beat(run.beat_file).step >= step + 2, LIVE_S)
 
 
-def test_a_run_does_not_notice_what_becomes_of_the_index(bench: FaultBench, undisturbed: Undisturbed) -> None:
+def test_a_run_does_not_notice_that_the_index_is_locked_and_deleted(
+    bench: FaultBench, undisturbed: Undisturbed
+) -> None:
+    """Deleted while a server has it open, and again while none has."""
     with bench.serve_apart() as served:
-        server, database = served.server, bench.home.database
-        run = bench.create(server, Fault("slow", seconds=0.3, attempts=()))
+        server = served.server
+        run = bench.create(server, SLOW)
         wait_step(server, run, 3)
-        with locked(database):
-            assert "index" in wait_told(server)
-            wait_trains_on(run)
-        wait_well(server)
-        with immutable(database, database.with_name(f"{database.name}-wal")):
-            assert "index" in wait_told(server)
+        with locked(bench.home.database):
+            wait_told(server, "is locked by another program")
             wait_trains_on(run)
         wait_well(server)
         wait_step(server, run, read_beat(run.beat_file).step)
@@ -82,3 +82,17 @@ def test_a_run_does_not_notice_what_becomes_of_the_index(bench: FaultBench, undi
         wait_end(served.server, run, "completed")
         assert story(run) == ["started → completed"]
         assert_same(served.server, run.id, undisturbed)
+
+
+def test_a_run_does_not_notice_that_the_index_is_read_only(bench: FaultBench, undisturbed: Undisturbed) -> None:
+    with bench.serve_apart() as served:
+        server, database = served.server, bench.home.database
+        run = bench.create(server, SLOW)
+        wait_step(server, run, 3)
+        with immutable(database, database.with_name(f"{database.name}-wal")):
+            wait_told(server, "cannot be written")
+            wait_trains_on(run)
+        wait_well(server)
+        wait_end(server, run, "completed")
+        assert story(run) == ["started → completed"]
+        assert_same(server, run.id, undisturbed)

@@ -3,6 +3,7 @@
 
 import fcntl
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 import pynvml
 import pytest
 
-from server.gpus.inventory import NoGpus, NvmlInventory, open_inventory, used
+from server.gpus.inventory import NoGpus, NvmlInventory, open_inventory
 from server.gpus.leases import GLANCE_S, Leases, fds
 from xoron_core.contract.errors import ConfigError
 
@@ -36,6 +37,23 @@ def test_a_gpu_is_leased_once(tmp_path: Path) -> None:
     for lease in (*first, *second):
         lease.release()
     assert leases.holders(UUIDS) == {}
+
+
+def test_a_disk_that_refuses_leaves_no_gpu_leased(tmp_path: Path) -> None:
+    leases = Leases(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            leases.take(UUIDS, 1, "run-1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert leases.holders(UUIDS) == {}
+    (tmp_path / "GPU-bb33.lock").unlink()
+    (tmp_path / "GPU-bb33.lock").mkdir()
+    with pytest.raises(IsADirectoryError):
+        leases.take(UUIDS, 3, "run-1")
+    assert leases.holders(UUIDS[:2]) == {}, "those before it were given back"
 
 
 def test_a_lease_lives_as_long_as_whoever_inherited_it(tmp_path: Path) -> None:
@@ -159,7 +177,7 @@ def test_only_the_gpus_that_are_allowed(driver: ScriptedDriver) -> None:
 def test_memory_in_use(driver: ScriptedDriver) -> None:
     inventory = NvmlInventory(driver, None)
     driver.used["GPU-aa22"] = 5
-    assert used(inventory, ["GPU-aa22"]) == {"GPU-aa22": 5}
+    assert {gpu.uuid: gpu.memory_used for gpu in inventory.gpus()}["GPU-aa22"] == 5
     inventory.close()
     assert driver.num_open == 0
 
@@ -181,6 +199,16 @@ def test_a_gpu_that_does_not_answer_is_lost(driver: ScriptedDriver) -> None:
     assert reason is not None
     assert "GPU-bb33" in reason
     assert "lost" in reason.lower()
+
+
+def test_a_gpu_that_answers_again_can_be_used(driver: ScriptedDriver) -> None:
+    inventory = NvmlInventory(driver, None)
+    driver.gone = {"GPU-aa11", "GPU-aa22"}
+    driver.xids = [("GPU-aa22", 79)]
+    assert inventory.lost(["GPU-aa11"]) is not None
+    driver.gone = set()
+    assert inventory.lost(["GPU-aa11"]) is None
+    assert inventory.lost(["GPU-aa22"]) is not None, "it may answer, and it must be reset"
 
 
 def test_the_other_gpus_serve_where_one_does_not_answer_from_the_start(driver: ScriptedDriver) -> None:

@@ -4,39 +4,23 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.clerk import QUICK, Clerk
+from support.clerk import Clerk
+from support.runs import wait_for
 
 from server.errors import ConflictError
 from server.runs.dispatcher import KEEPER_START_S
 from server.runs.view import view
+from xoron_core.contract import clock
 from xoron_core.contract.api import ResumeRun, RunCommand, StopRun
 from xoron_core.contract.errors import StateError
 from xoron_core.contract.events import TroubleEvent
 from xoron_core.contract.exit_codes import Failure
-from xoron_core.contract.run_directory import RunDirectory
 from xoron_core.contract.states import RunState
-from xoron_core.contract.writer import EventWriter
-
-
-def running(clerk: Clerk, **trouble: float) -> RunDirectory:
-    """A run that is under way."""
-    run = clerk.create({"trouble": {**QUICK["trouble"], **trouble}})
-    clerk.tick()
-    clerk.launch.keepers[run.id].runs()
-    assert clerk.row(run.id).state is RunState.RUNNING
-    return run
-
-
-def interrupt(clerk: Clerk, run: RunDirectory, *, is_saving: bool) -> None:
-    """Its keeper dies, and the server looks."""
-    clerk.launch.keepers[run.id].dies(is_saving=is_saving)
-    clerk.row(run.id)
-    clerk.tick()
 
 
 def test_a_run_whose_keeper_was_killed_goes_on_in_its_place(tmp_path: Path) -> None:
     with Clerk(tmp_path) as clerk:
-        run = running(clerk)
+        run = clerk.running()
         other = clerk.create()
         place = run.record().place
         clerk.launch.keepers[run.id].dies(is_saving=False)
@@ -49,47 +33,15 @@ def test_a_run_whose_keeper_was_killed_goes_on_in_its_place(tmp_path: Path) -> N
         assert RunState.INTERRUPTED in clerk.seen[run.id]
 
 
-def test_a_trainer_that_is_saving_is_waited_for_and_keeps_the_slot(tmp_path: Path) -> None:
-    with Clerk(tmp_path) as clerk:
-        run = running(clerk, stop_grace_s=30)
-        keeper = clerk.launch.keepers[run.id]
-        urgent = clerk.create(priority=9)
-        keeper.steps()
-        keeper.dies(is_saving=True)
-        clerk.row(run.id)
-        clerk.tick()
-        assert clerk.row(run.id).state is RunState.QUEUED
-        assert clerk.reason(run.id) == "waits for the processes of its earlier attempt to save and exit"
-        assert clerk.reason(urgent.id).startswith("1 of 1 slot is taken by " + run.id)
-        clerk.service.pause(urgent.id, RunCommand())
-        keeper.saves()
-        keeper.has_saved()
-        clerk.tick()
-        assert clerk.row(run.id).state is RunState.STARTING
-        assert run.attempt(2).checkpoint == "checkpoints/step-00000001"
-
-
-def test_a_trainer_that_does_not_end_is_left_to_the_next_keeper(tmp_path: Path) -> None:
-    with Clerk(tmp_path) as clerk:
-        run = running(clerk, stop_grace_s=30)
-        interrupt(clerk, run, is_saving=True)
-        clerk.now_s += 29
-        clerk.tick()
-        assert clerk.row(run.id).state is RunState.QUEUED
-        clerk.now_s += 2
-        clerk.tick()
-        assert clerk.row(run.id).state is RunState.STARTING
-
-
 def test_it_goes_on_so_many_times_and_then_waits_for_a_person(tmp_path: Path) -> None:
     with Clerk(tmp_path) as clerk:
-        run = running(clerk, max_interruptions=2)
+        run = clerk.running(max_interruptions=2)
         for attempt in (2, 3):
-            interrupt(clerk, run, is_saving=False)
+            clerk.interrupt(run, is_saving=False)
             assert clerk.row(run.id).attempt == attempt
             clerk.launch.keepers[run.id].runs()
             clerk.row(run.id)
-        interrupt(clerk, run, is_saving=False)
+        clerk.interrupt(run, is_saving=False)
         row = clerk.row(run.id)
         assert (row.state, row.attempt) == (RunState.INTERRUPTED, 3)
         assert "tried 2 times already (trouble.max_interruptions)" in str(view(row).reason)
@@ -98,14 +50,14 @@ def test_it_goes_on_so_many_times_and_then_waits_for_a_person(tmp_path: Path) ->
         assert run.attempt(4).cause == "resumed"
         clerk.launch.keepers[run.id].runs()
         clerk.row(run.id)
-        interrupt(clerk, run, is_saving=False)
+        clerk.interrupt(run, is_saving=False)
         assert run.attempt(5).cause is Failure.INTERRUPTED, "a person's resume begins the count anew"
 
 
 def test_a_policy_of_none_waits_for_a_person(tmp_path: Path) -> None:
     with Clerk(tmp_path) as clerk:
-        run = running(clerk, max_interruptions=0)
-        interrupt(clerk, run, is_saving=False)
+        run = clerk.running(max_interruptions=0)
+        clerk.interrupt(run, is_saving=False)
         row = clerk.row(run.id)
         assert row.state is RunState.INTERRUPTED
         assert "trouble.max_interruptions is 0" in str(view(row).reason)
@@ -114,18 +66,18 @@ def test_a_policy_of_none_waits_for_a_person(tmp_path: Path) -> None:
 @pytest.mark.parametrize("verb", ["stop", "pause", "cancel"])
 def test_what_was_asked_to_end_stays_where_it_is(tmp_path: Path, verb: str) -> None:
     with Clerk(tmp_path) as clerk:
-        run = running(clerk)
+        run = clerk.running()
         {"stop": lambda: clerk.service.stop(run.id, StopRun()),
          "pause": lambda: clerk.service.pause(run.id, RunCommand()),
          "cancel": lambda: clerk.service.cancel(run.id, RunCommand())}[verb]()  # fmt: skip
-        interrupt(clerk, run, is_saving=False)
+        clerk.interrupt(run, is_saving=False)
         assert clerk.row(run.id).state is RunState.INTERRUPTED
         assert not run.attempt_file(2).exists()
 
 
 def test_who_waits_for_the_checkpoint_of_a_stop_may_do_without(tmp_path: Path) -> None:
     with Clerk(tmp_path) as clerk:
-        run = running(clerk)
+        run = clerk.running()
         for save in (True, True, False, False, True):
             assert clerk.service.stop(run.id, StopRun(save=save)).state is RunState.STOPPING
         assert [command.save for command in run.commands.after(0)] == [True, False]
@@ -133,7 +85,7 @@ def test_who_waits_for_the_checkpoint_of_a_stop_may_do_without(tmp_path: Path) -
 
 def test_a_copy_of_a_live_run_waits_for_a_person(tmp_path: Path) -> None:
     with Clerk(tmp_path / "one") as clerk:
-        run = running(clerk)
+        run = clerk.running()
         clerk.launch.keepers[run.id].steps()
         with Clerk(tmp_path / "two") as elsewhere:
             shutil.copytree(run.path, elsewhere.home.runs / run.id)
@@ -150,7 +102,7 @@ def test_a_copy_of_a_live_run_waits_for_a_person(tmp_path: Path) -> None:
 
 def test_a_copy_of_a_live_run_can_be_deleted(tmp_path: Path) -> None:
     with Clerk(tmp_path / "one") as clerk:
-        run = running(clerk)
+        run = clerk.running()
         with Clerk(tmp_path / "two") as elsewhere:
             shutil.copytree(run.path, elsewhere.home.runs / run.id)
             assert elsewhere.row(run.id).state is RunState.INTERRUPTED
@@ -158,20 +110,9 @@ def test_a_copy_of_a_live_run_can_be_deleted(tmp_path: Path) -> None:
             assert elsewhere.index.known() == []
 
 
-def test_a_run_whose_trainer_is_still_saving_cannot_be_deleted(tmp_path: Path) -> None:
-    with Clerk(tmp_path) as clerk:
-        run = running(clerk, max_interruptions=0)
-        clerk.launch.keepers[run.id].dies(is_saving=False)
-        with EventWriter(run.path, 1):  # a rank, whose launcher went with the keeper
-            clerk.row(run.id)
-            with pytest.raises(ConflictError, match="its trainer is still closing"):
-                clerk.service.delete(run.id)
-        clerk.service.delete(run.id)
-
-
 def test_a_copy_under_another_name_is_left_out(tmp_path: Path) -> None:
     with Clerk(tmp_path) as clerk:
-        run = running(clerk)
+        run = clerk.running()
         shutil.copytree(run.path, clerk.home.runs / "another")
         clerk.tick()
         assert clerk.index.known() == [run.id]
@@ -180,8 +121,8 @@ def test_a_copy_under_another_name_is_left_out(tmp_path: Path) -> None:
 
 def test_a_deleted_run_that_is_restored_waits_for_a_person(tmp_path: Path) -> None:
     with Clerk(tmp_path) as clerk:
-        run = running(clerk, max_interruptions=0)
-        interrupt(clerk, run, is_saving=False)
+        run = clerk.running(max_interruptions=0)
+        clerk.interrupt(run, is_saving=False)
         clerk.service.delete(run.id)
         clerk.tick()
         config = clerk.home.trash / run.id / "attempts" / "0001.yaml"
@@ -193,7 +134,7 @@ def test_a_deleted_run_that_is_restored_waits_for_a_person(tmp_path: Path) -> No
 
 def test_a_run_that_is_brought_back_is_at_once_in_the_state_that_it_was_in(tmp_path: Path) -> None:
     with Clerk(tmp_path) as clerk:
-        run = running(clerk)
+        run = clerk.running()
         clerk.launch.keepers[run.id].ends(RunState.COMPLETED)
         clerk.row(run.id)
         clerk.service.delete(run.id)
@@ -204,7 +145,7 @@ def test_a_run_that_is_brought_back_is_at_once_in_the_state_that_it_was_in(tmp_p
 
 def test_how_it_ended_is_read_before_it_counts_as_interrupted(tmp_path: Path) -> None:
     with Clerk(tmp_path) as clerk:
-        run = running(clerk)
+        run = clerk.running()
         clerk.ingest.close()  # what is said from here on is not known to the index
         clerk.launch.keepers[run.id].ends(RunState.COMPLETED)
         assert clerk.index.refresh(run.id).state is RunState.RUNNING
@@ -251,7 +192,7 @@ def test_a_run_that_waits_for_its_next_try_can_be_taken_out(tmp_path: Path) -> N
 
 def test_a_failed_launch_keeps_the_checkpoint_that_was_chosen(tmp_path: Path) -> None:
     with Clerk(tmp_path) as clerk:
-        run = running(clerk)
+        run = clerk.running()
         keeper = clerk.launch.keepers[run.id]
         for _ in range(2):
             keeper.steps()
@@ -293,7 +234,7 @@ def test_a_keeper_that_an_earlier_server_started_has_time_to_say_so(tmp_path: Pa
 
 def test_an_attempt_of_the_keepers_own_never_reads_interrupted(tmp_path: Path) -> None:
     with Clerk(tmp_path) as clerk:
-        run = running(clerk)
+        run = clerk.running()
         keeper = clerk.launch.keepers[run.id]
         for expected in (RunState.RECOVERING, RunState.STARTING, RunState.RUNNING):
             {
@@ -314,7 +255,7 @@ def test_an_attempt_of_the_keepers_own_never_reads_interrupted(tmp_path: Path) -
 
 def test_a_keeper_that_died_between_two_attempts_leaves_no_hole(tmp_path: Path) -> None:
     with Clerk(tmp_path) as clerk:
-        run = running(clerk)
+        run = clerk.running()
         keeper = clerk.launch.keepers[run.id]
         keeper.recovers()
         clerk.row(run.id)
@@ -329,7 +270,7 @@ def test_a_keeper_that_died_between_two_attempts_leaves_no_hole(tmp_path: Path) 
 
 def test_the_newest_trouble_of_the_line_is_shown(tmp_path: Path) -> None:
     with Clerk(tmp_path) as clerk:
-        run = running(clerk)
+        run = clerk.running()
         keeper = clerk.launch.keepers[run.id]
         keeper.say(TroubleEvent(action="restart", failure=Failure.CRASH, reason="it broke"))
         keeper.recovers()
@@ -349,7 +290,7 @@ def test_the_newest_trouble_of_the_line_is_shown(tmp_path: Path) -> None:
 
 def test_the_request_is_shown_with_its_deadline_until_the_trainer_answers(tmp_path: Path) -> None:
     with Clerk(tmp_path) as clerk:
-        run = running(clerk, stop_grace_s=90)
+        run = clerk.running(stop_grace_s=90)
         clerk.service.pause(run.id, RunCommand())
         phase = view(clerk.row(run.id)).phase
         assert phase is not None
@@ -357,10 +298,13 @@ def test_the_request_is_shown_with_its_deadline_until_the_trainer_answers(tmp_pa
         assert phase.deadline is not None
         assert phase.since < phase.deadline
         assert view(clerk.rebuilt()[run.id]).phase == phase
+        wait_for(lambda: clock.now() > phase.since)
         clerk.service.stop(run.id, StopRun())
         later = view(clerk.row(run.id)).phase
         assert later is not None
         assert str(later.detail).startswith("stop was asked")
+        assert later.since > phase.since
+        assert later.deadline == phase.deadline, "a second request does not give the trainer more time"
         clerk.launch.keepers[run.id].answers()
         clerk.launch.keepers[run.id].say()
         row = clerk.row(run.id)
@@ -371,7 +315,7 @@ def test_the_request_is_shown_with_its_deadline_until_the_trainer_answers(tmp_pa
 
 def test_a_queued_run_cannot_be_deleted_and_a_live_one_not_restored(tmp_path: Path) -> None:
     with Clerk(tmp_path) as clerk:
-        run = running(clerk)
+        run = clerk.running()
         waiting = clerk.create()
         for run_id in (run.id, waiting.id):
             with pytest.raises(ConflictError):

@@ -131,6 +131,14 @@ def test_a_deaf_trainer_is_terminated_then_killed(keep: Any) -> None:
     assert not kept.trainer().is_alive()
 
 
+def test_a_deaf_trainer_that_prints_faster_than_the_log_is_written_is_killed_in_time(keep: Any) -> None:
+    kept = keep("deaf_and_loud", stop_grace_s=0.3, term_grace_s=0.3)
+    kept.until_running()
+    kept.run.commands.post(CommandKind.STOP, attempt=1)
+    kept.keeper.wait(timeout=10)
+    assert (kept.end().state, kept.end().signal) == ("stopped", signal.SIGKILL)
+
+
 def test_a_trainer_still_importing_is_terminated_after_a_pause_command(keep: Any) -> None:
     kept = keep("deaf_to_commands", stop_grace_s=0.2, term_grace_s=20)
     kept.trainer()
@@ -188,16 +196,19 @@ def test_the_keepers_death_terminates_the_trainer(keep: Any) -> None:
     assert states(kept.run) == ["starting", "running", "stopping"]  # the trainer checkpointed; nobody wrote an end
 
 
+@pytest.mark.slow
 def test_a_new_keeper_ends_what_a_killed_one_left(keep: Any) -> None:
     kept = keep("deaf")
     kept.until_running()
     trainer = kept.trainer()
     kept.keeper.kill()
     kept.keeper.wait(timeout=10)
-    assert trainer.is_alive()
-    os.kill(trainer.pid, signal.SIGKILL)
     second = launch(kept.run, begin_attempt(kept.run, 2), trainer=small_trainer("complete"))
-    assert second.wait(timeout=30) == 0, kept.log()
+    wait_for(lambda: "still there" in kept.log())
+    assert trainer.is_alive(), "it has its time to save"
+    assert second.wait(timeout=60) == 0, kept.log()
+    assert not trainer.is_alive()
+    assert kept.log().count(f"processes of an earlier attempt are still there: [{trainer.pid}]") == 3
     assert states(kept.run) == ["starting", "running", "starting", "running", "completed"]
     assert [record["attempt"] for record in events(kept.run) if record["kind"] == "state"] == [1, 1, 2, 2, 2]
 

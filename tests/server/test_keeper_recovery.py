@@ -1,85 +1,31 @@
 """A whole line of attempts under one keeper: real processes, trainers that have no torch."""
 
 import os
+import shlex
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.runs import begin_attempt, events, make_run, small_trainer, states, wait_for
+from support.kept_lines import MakeLine, kept_lines
+from support.runs import begin_attempt, events, small_trainer, states, wait_for
 from support.small_trainer import checkpoint
 
 from server.runs.attempts import begin_attempt as begin_asked
 from server.runs.launchers.local import launch
 from xoron_core.contract import clock
 from xoron_core.contract.commands import CommandKind
-from xoron_core.contract.process import ProcessIdentity
-from xoron_core.contract.run_directory import AttemptExit, AttemptRecord, RunDirectory, attempt_config
-
-QUICK = {"restart_delay_s": 0.0}
-
-
-class Line:
-    """A run whose keeper a test started."""
-
-    def __init__(self, runs: Path, behaviour: str, overrides: dict[str, Any]) -> None:
-        self.behaviour = behaviour
-        self.run = make_run(runs, overrides)
-        self.keeper: subprocess.Popen[bytes] | None = None
-
-    def start(self, attempt: int = 1) -> "Line":
-        if not self.run.attempt_file(attempt).exists():
-            begin_attempt(self.run, attempt)
-        self.keeper = launch(self.run, attempt, trainer=small_trainer(self.behaviour))
-        return self
-
-    def exits(self) -> list[AttemptExit]:
-        """How all attempts ended, once the keeper is gone."""
-        assert self.keeper is not None
-        assert self.keeper.wait(timeout=30) == 0, self.log()
-        return self.run.exits().attempts
-
-    def log(self) -> str:
-        return self.run.log_file.read_text(encoding="utf-8")
-
-    def states(self) -> list[tuple[int, str]]:
-        return [(one["attempt"], one["state"]) for one in events(self.run) if one["kind"] == "state"]
-
-    def troubles(self) -> list[tuple[str, str | None]]:
-        return [(one["action"], one["failure"]) for one in events(self.run) if one["kind"] == "trouble"]
-
-    def until_phase(self, phase: str) -> None:
-        wait_for(lambda: any(one.get("phase") == phase for one in events(self.run)))
-
-    def trainer(self) -> ProcessIdentity:
-        identity = wait_for(lambda: (record := self.run.keeper()) and record.trainer)
-        assert isinstance(identity, ProcessIdentity)
-        return identity
+from xoron_core.contract.run_directory import AttemptRecord, attempt_config
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Iterator[Any]:
-    lines: list[Line] = []
-
-    def make(behaviour: str, trouble: dict[str, float] | None = None, **overrides: Any) -> Line:
-        lines.append(Line(tmp_path, behaviour, {"trouble": QUICK | (trouble or {}), **overrides}))
-        return lines[-1]
-
-    yield make
-    for one in lines:
-        if one.keeper is not None and one.keeper.poll() is None:
-            record = one.run.keeper()
-            one.keeper.kill()
-            if record is not None and record.trainer is not None and record.trainer.is_alive():
-                os.kill(record.trainer.pid, signal.SIGKILL)
-            one.keeper.wait(timeout=10)
+def line(tmp_path: Path) -> Iterator[MakeLine]:
+    with kept_lines(tmp_path) as make:
+        yield make
 
 
 class TestRestart:
-    def test_a_run_that_crashes_twice_goes_on_to_its_end(self, line: Any) -> None:
+    def test_a_run_that_crashes_twice_goes_on_to_its_end(self, line: MakeLine) -> None:
         one = line("crash_twice").start()
         exits = one.exits()
         assert one.states() == [
@@ -103,7 +49,7 @@ class TestRestart:
         keeper = one.run.keeper()
         assert (keeper.attempt, keeper.inode, keeper.gpus) == (3, one.run.path.stat().st_ino, [])
 
-    def test_the_reason_is_told_at_once_wherever_it_is_looked_for(self, line: Any) -> None:
+    def test_the_reason_is_told_at_once_wherever_it_is_looked_for(self, line: MakeLine) -> None:
         one = line("crash_twice").start()
         one.exits()
         records = events(one.run)
@@ -116,7 +62,7 @@ class TestRestart:
             assert (clock.parse_time(record["time"]) - clock.parse_time(metrics["time"])).total_seconds() < 3
         assert one.run.attempt(2).reason == recovering["reason"]
 
-    def test_phases_between_attempts(self, line: Any) -> None:
+    def test_phases_between_attempts(self, line: MakeLine) -> None:
         one = line("crash_twice").start()
         one.exits()
         first = [record for record in events(one.run) if record["attempt"] == 1]
@@ -131,7 +77,7 @@ class TestRestart:
         deadline, now = (clock.parse_time(first[-1][name]) for name in ("deadline", "time"))
         assert abs((deadline - now).total_seconds()) < 1
 
-    def test_the_same_crash_at_the_same_step_is_not_tried_a_third_time(self, line: Any) -> None:
+    def test_the_same_crash_at_the_same_step_is_not_tried_a_third_time(self, line: MakeLine) -> None:
         one = line("crash_again").start()
         assert [end.state for end in one.exits()] == ["recovering", "failed"]
         assert one.troubles() == [("restart", "crash"), ("none", "crash")]
@@ -139,18 +85,18 @@ class TestRestart:
         assert "nothing has changed since" in last["reason"]
         assert one.exits()[-1].reason == "RuntimeError: the loss went to the moon at step 5"
 
-    def test_a_person_who_resumes_begins_to_count_anew(self, line: Any) -> None:
+    def test_a_person_who_resumes_begins_to_count_anew(self, line: MakeLine) -> None:
         one = line("crash_again").start()
         one.exits()
         one.start(3)
         assert [end.state for end in one.exits()] == ["recovering", "failed", "recovering", "failed"]
 
-    def test_a_count_of_zero_fails_at_once(self, line: Any) -> None:
+    def test_a_count_of_zero_fails_at_once(self, line: MakeLine) -> None:
         one = line("crash_again", {"max_restarts": 0}).start()
         assert [end.state for end in one.exits()] == ["failed"]
         assert "trouble.max_restarts is 0" in next(r for r in events(one.run) if r["kind"] == "trouble")["reason"]
 
-    def test_it_goes_on_from_the_newest_checkpoint(self, line: Any) -> None:
+    def test_it_goes_on_from_the_newest_checkpoint(self, line: MakeLine) -> None:
         one = line("crash_once")
         for step in (2, 4):
             checkpoint(one.run, step)
@@ -161,28 +107,51 @@ class TestRestart:
         one.exits()
         assert one.run.attempt(2).checkpoint == "checkpoints/step-00000004"
 
+    def test_a_trainer_that_cannot_be_started_again_has_crashed(self, line: MakeLine, tmp_path: Path) -> None:
+        script = tmp_path / "trainer.sh"
+        script.write_text(f'#!/bin/sh\nrm "$0"\nexec {shlex.join(small_trainer("crash_again"))} "$@"\n')
+        script.chmod(0o755)
+        one = line("crash_again")
+        one.keeper = launch(one.run, begin_attempt(one.run), trainer=[str(script)])
+        exits = one.exits()
+        assert [(end.state, end.failure, end.step) for end in exits] == [
+            ("recovering", "crash", 5),
+            ("recovering", "crash", 0),
+            ("failed", "crash", 0),
+        ]
+        assert exits[1].reason.startswith("cannot start the trainer: [Errno 2]")
+        assert "restart 2 of 3" in one.run.attempt(3).reason
+
+    def test_a_trainer_that_never_could_be_started_fails_at_once(self, line: MakeLine) -> None:
+        one = line("complete")
+        one.keeper = launch(one.run, begin_attempt(one.run), trainer=["/nowhere"])
+        assert [(end.state, end.failure) for end in one.exits()] == [("failed", "crash")]
+        assert "before its first step" in next(r for r in events(one.run) if r["kind"] == "trouble")["reason"]
+
 
 class TestOtherFailures:
-    def test_last_words_are_told_without_their_secrets(self, line: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_last_words_are_told_without_their_secrets(self, line: MakeLine, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MY_API_TOKEN", "s3cr3t-value")
         one = line("leak_in_words").start()
         assert one.exits()[0].reason == "ValueError: [redacted] was refused"
         assert "s3cr3t" not in (one.run.path / "events.jsonl").read_text()
 
-    def test_out_of_memory_halves_the_micro_batch(self, line: Any) -> None:
-        training = {"batch_size": 4, "gradient_accumulation_steps": 2}
-        one = line("out_of_memory", training=training).start()
+    def test_out_of_memory_halves_the_micro_batch(self, line: MakeLine) -> None:
+        one = line("out_of_memory", training={"gradient_accumulation_steps": 2}).start()
         assert [(end.state, end.failure, end.exit_code) for end in one.exits()] == [
             ("recovering", "out_of_memory", 31),
             ("completed", None, 0),
         ]
-        config = attempt_config(one.run.attempt(2)).training
-        assert (config.batch_size, config.gradient_accumulation_steps) == (2, 4)
+        before, after = (attempt_config(one.run.attempt(attempt)) for attempt in (1, 2))
+        assert (before.modalities.text.batch_size, after.modalities.text.batch_size) == (4, 2)
+        assert after.training.gradient_accumulation_steps == 4
         assert "OutOfMemoryError: tried to allocate 2 GiB" in one.run.attempt(2).reason
         begin_asked(one.run, one.run.record().model_copy(update={"attempt": 3}))
-        assert attempt_config(one.run.attempt(3)).training.batch_size == 2, "a person who resumes keeps what fits"
+        assert attempt_config(one.run.attempt(3)).modalities.text.batch_size == 2, (
+            "a person who resumes keeps what fits"
+        )
 
-    def test_a_rollback_leaves_samples_out_for_good(self, line: Any) -> None:
+    def test_a_rollback_leaves_samples_out_for_good(self, line: MakeLine) -> None:
         one = line("roll_back").start()
         assert [end.state for end in one.exits()] == ["recovering", "recovering", "completed"]
         assert one.troubles() == [("rollback", "non_finite")] * 2
@@ -192,7 +161,7 @@ class TestOtherFailures:
         begin_asked(one.run, one.run.record().model_copy(update={"attempt": 4}))
         assert one.run.attempt(4).skip == third.skip
 
-    def test_a_damaged_checkpoint_is_passed_over(self, line: Any) -> None:
+    def test_a_damaged_checkpoint_is_passed_over(self, line: MakeLine) -> None:
         one = line("damaged")
         for step in (5, 9):
             checkpoint(one.run, step)
@@ -202,7 +171,7 @@ class TestOtherFailures:
         assert one.run.attempt(1).checkpoint == "checkpoints/step-00000009"
         assert one.run.attempt(2).checkpoint == "checkpoints/step-00000005"
 
-    def test_a_damaged_checkpoint_that_a_person_chose_is_not(self, line: Any) -> None:
+    def test_a_damaged_checkpoint_that_a_person_chose_is_not(self, line: MakeLine) -> None:
         one = line("damaged")
         for step in (5, 9):
             checkpoint(one.run, step)
@@ -214,7 +183,7 @@ class TestOtherFailures:
         assert (end.state, end.reason) == ("failed", "CheckpointError: model.safetensors differs")
         assert "resume from another" in next(r for r in events(one.run) if r["kind"] == "trouble")["reason"]
 
-    def test_an_interruption_is_told_and_written_down(self, line: Any) -> None:
+    def test_an_interruption_is_told_and_written_down(self, line: MakeLine) -> None:
         one = line("complete")
         begin_attempt(one.run, 1)
         record = one.run.record().model_copy(update={"attempt": 2, "resumed_by": "server"})
@@ -230,7 +199,7 @@ class TestOtherFailures:
 
 
 class TestHang:
-    def test_no_sign_of_life_is_a_hang_whose_stacks_are_in_the_log(self, line: Any) -> None:
+    def test_no_sign_of_life_is_a_hang_whose_stacks_are_in_the_log(self, line: MakeLine) -> None:
         one = line("hang", {"hang_after_s": 4.0}).start()
         exits = one.exits()
         assert [(end.state, end.failure, end.step) for end in exits] == [
@@ -242,7 +211,7 @@ class TestHang:
         assert exits[0].reason.startswith("no sign of life for 4 s, at step 6")
 
     @pytest.mark.slow
-    def test_a_trainer_held_by_sigstop_is_named(self, line: Any) -> None:
+    def test_a_trainer_held_by_sigstop_is_named(self, line: MakeLine) -> None:
         one = line("hang", {"hang_after_s": 4.0}).start()
         wait_for(lambda: (one.run.path / "hang.pid").exists())
         trainer = one.trainer()
@@ -251,14 +220,14 @@ class TestHang:
         assert [end.state for end in exits] == ["recovering", "completed"]
         assert f"held by SIGSTOP or a debugger: process {trainer.pid}" in exits[0].reason
 
-    def test_the_set_up_may_hang_too(self, line: Any) -> None:
+    def test_the_set_up_may_hang_too(self, line: MakeLine) -> None:
         one = line("deaf_to_commands", {"hang_after_s": 0.3, "max_hangs": 0}).start()
         [end] = one.exits()
         assert (end.state, end.failure, end.signal) == ("failed", "hang", signal.SIGKILL)
         assert states(one.run) == ["starting", "failed"]
 
     @pytest.mark.slow
-    def test_signs_of_life_are_enough(self, line: Any) -> None:
+    def test_signs_of_life_are_enough(self, line: MakeLine) -> None:
         assert [end.state for end in line("beating", {"hang_after_s": 4.0}).start().exits()] == ["completed"]
 
 
@@ -272,7 +241,7 @@ class TestEnds:
         ],
     )
     def test_a_request_during_the_back_off_is_obeyed_at_once(
-        self, line: Any, kind: CommandKind, on_the_way: str, end: str
+        self, line: MakeLine, kind: CommandKind, on_the_way: str, end: str
     ) -> None:
         one = line("crash_again", {"restart_delay_s": 600.0}).start()
         one.until_phase("backing_off")
@@ -283,20 +252,20 @@ class TestEnds:
         assert (answer["command"], answer["status"]) == (kind, "accepted")
         assert not one.run.attempt_file(2).exists()
 
-    def test_sigterm_during_the_back_off_stops_the_run(self, line: Any) -> None:
+    def test_sigterm_during_the_back_off_stops_the_run(self, line: MakeLine) -> None:
         one = line("crash_again", {"restart_delay_s": 600.0}).start()
         one.until_phase("backing_off")
         one.keeper.terminate()
         assert [end.state for end in one.exits()] == ["stopped"]
         assert states(one.run)[2:] == ["recovering", "stopping", "stopped"]
 
-    def test_a_stop_for_an_attempt_that_is_over_ends_the_next(self, line: Any) -> None:
+    def test_a_stop_for_an_attempt_that_is_over_ends_the_next(self, line: MakeLine) -> None:
         one = line("crash_once").start()
         wait_for(lambda: (2, "running") in one.states())
         one.run.commands.post(CommandKind.STOP, attempt=1)
         assert [end.state for end in one.exits()] == ["recovering", "stopped"]
 
-    def test_a_deaf_attempt_is_killed_after_a_stop_for_the_one_before(self, line: Any) -> None:
+    def test_a_deaf_attempt_is_killed_after_a_stop_for_the_one_before(self, line: MakeLine) -> None:
         one = line("hang", {"hang_after_s": 600.0, "stop_grace_s": 0.2, "term_grace_s": 0.2})
         for number, cause in ((1, "resumed"), (2, "crash")):
             config = one.run.config().to_dict()
@@ -318,7 +287,7 @@ class TestEnds:
         one.start(2)
         assert one.exits()[-1].state == "cancelled"
 
-    def test_what_fails_while_it_stops_is_not_started_again(self, line: Any) -> None:
+    def test_what_fails_while_it_stops_is_not_started_again(self, line: MakeLine) -> None:
         one = line("fail_while_stopping").start()
         wait_for(lambda: "running" in states(one.run))
         one.run.commands.post(CommandKind.PAUSE, attempt=1)
@@ -326,7 +295,7 @@ class TestEnds:
         assert states(one.run)[-2:] == ["pausing", "failed"]
         assert "was asked to end" in [r for r in events(one.run) if r["kind"] == "trouble"][-1]["reason"]
 
-    def test_a_keeper_that_was_told_to_end_kills_a_deaf_trainer(self, line: Any) -> None:
+    def test_a_keeper_that_was_told_to_end_kills_a_deaf_trainer(self, line: MakeLine) -> None:
         one = line("deaf", {"stop_grace_s": 0.2, "term_grace_s": 0.2}).start()
         wait_for(lambda: (one.run.path / "deaf.pid").exists())
         one.keeper.terminate()
@@ -334,19 +303,7 @@ class TestEnds:
         assert (end.state, end.signal) == ("stopped", signal.SIGKILL)
 
 
-@pytest.mark.slow
-def test_two_ranks_one_dies_both_are_started_again_and_stopped(line: Any) -> None:
-    one = line("ranks", resources={"device": "cpu", "processes": 2}).start()
-    wait_for(lambda: all((one.run.path / f"rank-{rank}.pid").exists() for rank in (0, 1)), timeout_s=60)
-    one.keeper.terminate()
-    exits = one.exits()
-    assert [(end.state, end.failure) for end in exits] == [("recovering", "crash"), ("stopped", None)], one.log()
-    assert exits[0].reason == "ranks 0, 1 ended without a word"
-    assert exits[1].step == 7
-    assert "death signal" not in one.log(), "the ranks are signalled, not their launcher, which would hurry them"
-
-
-def test_the_run_directory_stays_small_of_keepers(line: Any) -> None:
+def test_the_run_directory_stays_small_of_keepers(line: MakeLine) -> None:
     """A keeper that has gone through several attempts is as small as at the beginning."""
     one = line("crash_once").start()
     wait_for(lambda: (2, "running") in one.states())
@@ -355,31 +312,3 @@ def test_the_run_directory_stays_small_of_keepers(line: Any) -> None:
     assert resident_kib < 40 * 1024
     one.run.commands.post(CommandKind.STOP, attempt=2)
     one.exits()
-
-
-def test_leases_reach_the_trainer(tmp_path: Path) -> None:
-    from server.gpus.leases import Leases
-
-    run: RunDirectory = make_run(tmp_path / "runs")
-    begin_attempt(run)
-    leases = Leases(tmp_path / "leases")
-    taken = leases.take(["GPU-none"], 1, "a test")
-    assert taken is not None
-    code = (
-        "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
-        "print('sees', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(600)"
-    )
-    keeper = launch(run, 1, trainer=[sys.executable, "-c", code], leases=taken)
-    for lease in taken:
-        lease.release()
-    wait_for(lambda: "sees GPU-none" in run.log_file.read_text())
-    record = run.keeper()
-    assert record is not None
-    assert record.trainer is not None
-    assert record.gpus == ["GPU-none"]
-    assert leases.holders(["GPU-none"]) == {"GPU-none": "a test"}
-    keeper.kill()
-    keeper.wait(timeout=10)
-    assert leases.holders(["GPU-none"]) == {"GPU-none": "a test"}, "it is the trainer's, too"
-    os.kill(record.trainer.pid, signal.SIGKILL)
-    wait_for(lambda: not leases.holders(["GPU-none"]))

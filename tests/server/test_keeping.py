@@ -1,5 +1,6 @@
 """The keeper's parts: what an end means, what reaches the log, what belongs to a trainer."""
 
+import errno
 import itertools
 import os
 import signal
@@ -20,6 +21,7 @@ from xoron_core.contract.derive import LastState
 from xoron_core.contract.events import LogEvent, StateEvent
 from xoron_core.contract.exit_codes import ExitCode
 from xoron_core.contract.presets import resolve
+from xoron_core.contract.process import ProcessIdentity
 from xoron_core.contract.states import ENDED, LIVE, RunState, check_transition
 from xoron_core.contract.writer import EventWriter
 
@@ -60,7 +62,8 @@ def test_every_end_leads_to_rest_by_legal_steps(
         ("running", ExitCode.CANCELLED, ["stopping", "cancelled"]),
         ("running", ExitCode.PAUSED, ["pausing", "paused"]),
         ("starting", ExitCode.STOPPED, ["stopping", "stopped"]),
-        ("pausing", ExitCode.STOPPED, ["paused", "stopped"]),
+        ("pausing", ExitCode.STOPPED, ["stopping", "stopped"]),
+        ("pausing", ExitCode.CANCELLED, ["stopping", "cancelled"]),
         ("stopping", ExitCode.COMPLETED, ["stopped"]),
         ("pausing", ExitCode.COMPLETED, ["paused"]),
         ("running", ExitCode.ROLLBACK, ["failed"]),
@@ -237,3 +240,29 @@ def test_descendants_and_marks_are_found(tmp_path: Path) -> None:
         child.stdin.write(b"\n")
     assert processes.descendants(child.pid) == set()
     assert child.pid not in processes.descendants(os.getpid())
+
+
+def test_processes_that_proc_hides_are_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_text
+
+    def hidden(path: Path, *words: str, **named: str) -> str:
+        if path.is_relative_to("/proc/1"):  # as with hidepid=1 and a user who is not root
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+        return read(path, *words, **named)
+
+    monkeypatch.setattr(Path, "read_text", hidden)
+    assert ProcessIdentity.of(1) is None
+    assert ProcessIdentity.of_self().is_alive()
+    assert 1 not in processes.descendants(0)
+    assert 1 not in processes.children(0)
+    assert processes.stopped({1}) == set()
+    assert processes.catching({1}, signal.SIGTERM) == set()
+
+
+def test_a_process_that_has_become_another_users_is_let_be() -> None:
+    code = (
+        "import os, signal; from server.runs.keeping import processes;"
+        "os.getuid() or os.setresuid(65534, 65534, 65534);"
+        "processes.send({1}, signal.SIGURG)"  # which is ignored where it may be sent
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

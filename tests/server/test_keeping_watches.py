@@ -1,26 +1,33 @@
 """What the keeper judges by: last words, signs of life, ranks that are left, requests, memory, the line so far."""
 
+import errno
+import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.runs import begin_attempt, make_run
+from support.runs import begin_attempt, make_run, states
 from support.small_trainer import checkpoint
 
 from server.runs.keeping.devices import TOLERANCE_BYTES, still_held
 from server.runs.keeping.ending import Pressure, TrainerExit, judge
 from server.runs.keeping.escalation import Escalation
 from server.runs.keeping.hang import HangWatch
+from server.runs.keeping.journal import Journal
 from server.runs.keeping.line import earlier_failures, failed, interrupted_line, next_attempt
+from server.runs.keeping.output import LogFile, secret_pattern
 from server.runs.keeping.peers import PeerWatch
 from server.runs.keeping.recovery import Recovery
 from server.runs.keeping.requests import Requests
 from xoron_core.contract import clock
 from xoron_core.contract.beat import BeatWriter
 from xoron_core.contract.commands import CommandKind
+from xoron_core.contract.events import StateEvent
 from xoron_core.contract.exit_codes import ExitCode, Failure
 from xoron_core.contract.run_directory import AttemptExit, AttemptRecord, ExitRecord, RankEnd, RunDirectory
+from xoron_core.contract.states import RunState
 
 
 @pytest.fixture
@@ -62,6 +69,15 @@ class TestJudgingRanks:
             verdict = judge(end, Pressure())
             assert (verdict.state, verdict.failure, verdict.reason) == (state, failure, reason)
 
+    @pytest.mark.parametrize("ends", [[], [(1, 12)]])
+    def test_a_full_disk_that_takes_no_last_words_makes_no_failure_of_an_orderly_end(
+        self, ends: list[tuple[Any, ...]]
+    ) -> None:
+        end = TrainerExit.of(0, "", [words(*one) for one in ends], num_processes=2)
+        assert judge(end, Pressure(CommandKind.CANCEL)).state == "cancelled"
+        killed = TrainerExit.of(-9, "", [words(*one) for one in ends], num_processes=2)
+        assert judge(killed, Pressure(CommandKind.CANCEL)).failure is Failure.CRASH
+
     def test_ranks_without_a_word_that_were_sent_a_signal_ended_by_it(self) -> None:
         pressure = Pressure(CommandKind.PAUSE, frozenset({signal.SIGTERM}), "no end after 1 s")
         verdict = judge(TrainerExit.of(1, "", [words(0, 34, "peer")], num_processes=2), pressure)
@@ -69,6 +85,16 @@ class TestJudgingRanks:
 
 
 class TestJudgingOneProcess:
+    @pytest.mark.parametrize(
+        ("code", "asked", "state"),
+        [(10, "cancel", "cancelled"), (10, "pause", "stopped"), (10, None, "stopped"), (0, "cancel", "completed")],
+    )
+    def test_a_cancel_that_came_after_the_trainers_last_look_counts(
+        self, code: int, asked: str | None, state: str
+    ) -> None:
+        pressure = Pressure(None if asked is None else CommandKind(asked))
+        assert judge(TrainerExit.of(code, ""), pressure).state == state
+
     @pytest.mark.parametrize(
         ("code", "failure"),
         [(30, "non_finite"), (31, "out_of_memory"), (32, "damaged_checkpoint"), (33, "refused"), (34, "crash")],
@@ -166,6 +192,35 @@ def test_memory_counts_as_held_beyond_what_was_there() -> None:
     assert still_held(before, {"a": gib + TOLERANCE_BYTES, "b": 0}) == {}
     assert still_held(before, {"a": 3 * gib, "b": 0}) == {"a": 2 * gib}
     assert still_held(before, {"a": 0}) == {}
+
+
+class TestJournal:
+    @pytest.fixture
+    def journal(self, run: RunDirectory) -> Iterator[Journal]:
+        log = LogFile(run.log_file, secret_pattern({}))
+        yield Journal(run, log, [])
+        log.close()
+
+    def test_who_the_trainer_is_waits_for_no_disk(self, run: RunDirectory, journal: Journal) -> None:
+        run.keeper_file.mkdir()  # where a file should be
+        journal.trainer(1, None)
+        assert "cannot write who the trainer is" in run.log_file.read_text()
+
+    def test_events_that_cannot_be_made_durable_at_once_are_so_later(
+        self, run: RunDirectory, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refusals = [OSError(errno.EIO, "Input/output error"), OSError(errno.ENOSPC, "No space left on device")]
+        synced = []
+
+        def fsync(fd: int) -> None:
+            if refusals:
+                raise refusals.pop()
+            synced.append(fd)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        journal.events(1, [StateEvent(state=RunState.STARTING)])
+        assert len(synced) == 1
+        assert states(run) == ["starting"]
 
 
 class TestLine:

@@ -6,6 +6,7 @@ import pytest
 from support.clerk import Clerk, PaperGpus
 
 from server.errors import ConflictError
+from server.runs.dispatcher import RETRY_S
 from server.runs.queue import slots_reason
 from server.runs.view import view
 from server.settings import Settings
@@ -197,6 +198,20 @@ class TestGpus:
             clerk.launch.fails = 1
             clerk.tick()
             assert [gpu.is_leased for gpu in clerk.pool.shown()] == [False]
+
+    def test_leases_that_cannot_be_written_keep_no_other_run_waiting(self, tmp_path: Path) -> None:
+        with Clerk(tmp_path, max_runs=9, gpus=PaperGpus("GPU-a")) as clerk:
+            leased = clerk.hold_leases()
+            clerk.leases.folder.write_text("not a folder")
+            run, cpu = clerk.create(ONE_GPU), clerk.create()
+            clerk.tick()
+            assert clerk.reason(run.id).startswith("could not be begun, and is tried again: [Errno")
+            assert clerk.row(cpu.id).state is RunState.STARTING
+            clerk.leases.folder.unlink()
+            clerk.now_s += RETRY_S + 1
+            clerk.tick()
+            assert clerk.row(run.id).state is RunState.STARTING
+            clerk.end(run.id, leased)
 
     def test_a_lost_gpu_is_given_to_nobody(self, tmp_path: Path) -> None:
         gpus = PaperGpus("GPU-a")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from server.runs.keeping.recovery import FailedAttempt, GiveUp, Recovery, recover
-from xoron_core.contract.config.run import RunConfig
+from xoron_core.contract.config.run import RunConfig, merge
 from xoron_core.contract.exit_codes import Failure
 from xoron_core.contract.presets import resolve
 
@@ -50,18 +50,47 @@ def test_what_no_restart_would_change(failure: Failure) -> None:
     assert isinstance(recover(config(), [failed(failure)]), GiveUp)
 
 
-def test_out_of_memory_halves_every_micro_batch_and_keeps_the_global_batch() -> None:
-    settings = resolve("demo", {"training": {"gradient_accumulation_steps": 2, "batch_size": 4}})
+def batches(text: int | None, pictures: int, default: int = 1, accumulation: int = 2) -> RunConfig:
+    """A run of two modalities with micro-batches of these sizes; None: as `training.batch_size` says."""
+    sizes = {"text": {"batch_size": text}, "image_generation": {"batch_size": pictures}}
+    others = {name: {"weight": 0} for name in resolve("demo").modality_weights() if name not in sizes}
+    training = {"gradient_accumulation_steps": accumulation, "batch_size": default}
+    return resolve("demo", {"training": training, "modalities": sizes | others})
+
+
+@pytest.mark.parametrize(
+    ("sizes", "smaller", "accumulation", "told"),
+    [
+        ((4, 8), (2, 4), 4, "half the micro-batch, accumulated twice as often (1 of 4)"),
+        ((3, 9), (1, 3), 6, "1/3 of the micro-batch, accumulated 3 times as often (1 of 4)"),
+        ((3, 5), (1, 2), 4, "in rows a step: modalities.text.batch_size 6 → 4, modalities.image_generation.batch_size"),
+        ((1, 4), (1, 2), 4, "in rows a step: modalities.text.batch_size 2 → 4"),
+    ],
+)
+def test_out_of_memory_makes_micro_batches_smaller_and_tells_where_the_global_batch_changes(
+    sizes: tuple[int, int], smaller: tuple[int, int], accumulation: int, told: str
+) -> None:
+    settings = batches(*sizes)
     after = recover(settings, [failed(Failure.OUT_OF_MEMORY, 0)])
     assert isinstance(after, Recovery)
+    changed = RunConfig.parse(merge(settings.to_dict(), dict(after.config)))
+    assert changed.training.gradient_accumulation_steps == accumulation
+    assert (changed.modalities.text.batch_size, changed.modalities.image_generation.batch_size) == smaller
+    assert changed.training.batch_size == settings.training.batch_size, "no modality has that size"
+    assert told in after.reason
+    is_kept = all(new * accumulation == old * 2 for old, new in zip(sizes, smaller, strict=True))
+    assert ("the global batch changes" in after.reason) is not is_kept
+
+
+def test_out_of_memory_counts_the_size_that_modalities_share() -> None:
+    after = recover(batches(None, 6, default=4), [failed(Failure.OUT_OF_MEMORY)])
+    assert isinstance(after, Recovery)
     assert after.config["training"] == {"batch_size": 2, "gradient_accumulation_steps": 4}
-    for name in settings.modality_weights():
-        before = settings.modalities.get(name).batch_size
-        if before is not None:
-            assert after.config["modalities"][name]["batch_size"] * 2 == before
-    rows = {name: {"batch_size": 1} for name in settings.modality_weights()}
-    single = resolve("demo", {"training": {"batch_size": 1}, "modalities": rows})
-    assert isinstance(recover(single, [failed(Failure.OUT_OF_MEMORY)]), GiveUp)
+    assert after.config["modalities"] == {"image_generation": {"batch_size": 3}}
+
+
+def test_single_rows_cannot_be_halved() -> None:
+    assert isinstance(recover(batches(1, 1, default=4), [failed(Failure.OUT_OF_MEMORY)]), GiveUp)
 
 
 def test_memory_may_run_out_at_the_same_step_again() -> None:

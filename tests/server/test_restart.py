@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,45 @@ def test_a_home_that_fails_for_a_moment_is_followed_again(tmp_path: Path, caplog
         assert server.root.get("/readyz").status_code == 200
         with ScriptedRun(server.home) as run:
             server.wait_state(run.id, "running")
+
+
+def test_a_run_that_cannot_be_read_does_not_hold_up_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    with ScriptedRun(home) as run:
+        run.end()
+    record = run.directory.run_file
+    away = record.rename(tmp_path / "away")
+    record.mkdir()  # reading it is an error of the system, as it is of a bad sector or of another user's file
+    with server_in_thread(home.path) as server:
+        assert server.root.get("/readyz").status_code == 200
+        short = {"training": {"max_steps": 2}}
+        server.wait_state(server.create(short)["id"], "completed")
+        assert caplog.text.count(f"run {run.id} is left out: IsADirectoryError") == 1
+        record.rmdir()
+        away.rename(record)
+        server.wait_state(run.id, "completed")
+
+
+def test_a_folder_that_may_not_be_looked_into_does_not_hide_the_others() -> None:
+    code = (
+        "import os, pathlib, sys; from xoron_core.contract.home import Home;"
+        "os.getuid() or os.setresuid(65534, 65534, 65534);"
+        "print(len(Home(pathlib.Path(sys.argv[1])).run_directories()))"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        home = Home(Path(folder))
+        home.prepare()
+        home.path.chmod(0o755)
+        for _ in range(2):
+            with ScriptedRun(home) as run:
+                run.end()
+        run.directory.path.chmod(0)
+        done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, timeout=60)
+        run.directory.path.chmod(0o755)
+    assert (done.stdout, done.stderr) == ("2\n", "")
 
 
 def test_a_second_server_on_a_home_is_refused(tmp_path: Path) -> None:

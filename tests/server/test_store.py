@@ -90,6 +90,28 @@ def test_an_index_that_is_not_of_today_is_begun_anew_and_the_log_says_why(
 
 
 @ON_BOTH
+def test_a_database_of_another_program_is_refused_and_left_as_it_is(url: str) -> None:
+    change(url, "CREATE TABLE runs (run_uuid INTEGER)", "INSERT INTO runs VALUES (7)")
+    for _ in range(2):
+        with pytest.raises(ServeError, match=r"holds tables of another program.*XORON_DATABASE_URL \(runs\)"):
+            db.open_database(url)
+    engine = make_engine(url)
+    with engine.connect() as connection:
+        assert sqlalchemy.inspect(connection).get_table_names() == ["runs"]
+        assert connection.scalar(sqlalchemy.text("SELECT run_uuid FROM runs")) == 7
+    engine.dispose()
+
+
+def test_a_file_that_is_no_index_is_kept_beside_the_new_one(tmp_path: Path) -> None:
+    named = tmp_path / "precious.txt"
+    named.write_text("dear diary")
+    with closing(db.open_database(f"sqlite:///{named}")) as database:
+        database.rebuild()
+        assert database.probe() is None
+    assert (tmp_path / "precious.txt.replaced").read_text() == "dear diary"
+
+
+@ON_BOTH
 def test_a_restart_and_a_rebuilding_tell_the_same(url: str, tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.prepare()
@@ -214,6 +236,23 @@ def test_an_index_that_was_put_back_from_a_copy_is_read_on_from_there(
         server.wait_seq(run.id, seq)
         curve = server.api.get(f"/runs/{run.id}/series", params={"keys": "text/loss"}).json()["series"]["text/loss"]
         assert curve["x"] == list(range(1, 211))
+
+
+def test_a_run_whose_row_and_record_both_go_bad_does_not_end_the_reader(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    with server_in_thread(home.path) as server, ScriptedRun(server.home) as bad, ScriptedRun(server.home) as good:
+        for run in (bad, good):
+            server.wait_state(run.id, "running")
+        record = bad.directory.run_file.read_text()
+        bad.directory.run_file.write_text("{")
+        change(f"sqlite:///{home.database}", f"DELETE FROM runs WHERE id = '{bad.id}'")
+        bad.steps(range(1, 3))
+        seq = good.steps(range(1, 3))
+        server.wait_seq(good.id, seq)
+        wait_for(lambda: server.api.get(f"/runs/{bad.id}").status_code >= 400)
+        assert server.root.get("/readyz").status_code == 200
+        bad.directory.run_file.write_text(record)
+        server.wait_seq(bad.id, bad.steps(range(3, 5)))
 
 
 def test_ready_means_that_the_index_can_be_written(running_server: RunningServer) -> None:

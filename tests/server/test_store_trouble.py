@@ -3,18 +3,26 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.clerk import Clerk
 from support.mounts import immutable, need_mounts, remount, small_disk
 from support.postgresql import Cluster
 from support.runs import events, wait_for
 from support.serving import RunningServer, server_in_thread
 
+from server.db import DatabaseTroubleError
+from server.runs.children import Children
+from server.runs.index import RunIndex
+from server.runs.service import RunService
+from server.runs.store import RunRow
+from xoron_core.contract.api import PatchRun, QueueOrder, ResumeRun, RunCommand, StopRun
 from xoron_core.contract.home import Home
+from xoron_core.contract.states import RunState
 
 ENDLESS = {"training": {"max_steps": None}}
 NOTICED_S = 6.0
@@ -125,6 +133,51 @@ def test_a_run_is_stopped_although_the_index_is_locked(tmp_path: Path) -> None:
         check_whole(server, run_id)
 
 
+def all_files(home: Home) -> dict[str, str]:
+    """Where every run is, and its record."""
+    return {str(path): path.read_text() for path in sorted(home.path.glob("*/*/run.json"))}
+
+
+@pytest.mark.parametrize("verb", ["create", "patch", "reorder", "resume", "delete", "restore"])
+def test_what_finds_the_index_locked_is_refused_before_anything_is_written(tmp_path: Path, verb: str) -> None:
+    with Clerk(tmp_path) as clerk:
+        ended, waiting, deleted = clerk.create(), clerk.create(), clerk.create()
+        for run in (ended, deleted):
+            clerk.service.stop(run.id, StopRun())
+        clerk.service.delete(deleted.id)
+        do: dict[str, Callable[[], object]] = {
+            "create": clerk.create,
+            "patch": lambda: clerk.service.patch(ended.id, PatchRun(name="another")),
+            "reorder": lambda: clerk.service.reorder(QueueOrder(runs=[waiting.id])),
+            "resume": lambda: clerk.service.resume(ended.id, ResumeRun()),
+            "delete": lambda: clerk.service.delete(ended.id),
+            "restore": lambda: clerk.service.restore(deleted.id),
+        }
+        before = all_files(clerk.home)
+        with held_by_another(clerk.home.database):
+            with pytest.raises(DatabaseTroubleError, match="locked by another program"):
+                do[verb]()
+            assert all_files(clerk.home) == before
+        wait_for(lambda: clerk.database.probe() is None and clerk.database.is_whole.is_set())
+        do[verb]()
+        assert all_files(clerk.home) != before or verb == "reorder"
+
+
+@pytest.mark.parametrize("verb", ["stop", "pause", "cancel"])
+def test_a_run_is_ended_by_a_server_that_has_not_read_its_index_yet(tmp_path: Path, verb: str) -> None:
+    with Clerk(tmp_path) as clerk:
+        run = clerk.running()
+        with held_by_another(clerk.home.database):
+            service = RunService(RunIndex(clerk.home, clerk.database, Children()), clerk.ingest, 0)
+            ask: dict[str, Callable[[], RunRow]] = {
+                "stop": lambda: service.stop(run.id, StopRun()),
+                "pause": lambda: service.pause(run.id, RunCommand()),
+                "cancel": lambda: service.cancel(run.id, RunCommand()),
+            }
+            assert ask[verb]().state is (RunState.PAUSING if verb == "pause" else RunState.STOPPING)
+            assert [command.kind for command in run.commands.after(0)] == [verb]
+
+
 @pytest.mark.parametrize("how", ["deleted", "file alone", "replaced"])
 def test_an_index_that_is_deleted_while_it_is_used_is_rebuilt(tmp_path: Path, how: str) -> None:
     home = Home(tmp_path / "home")
@@ -182,7 +235,7 @@ def test_an_index_that_is_made_immutable_is_told_and_taken_up_again(tmp_path: Pa
     index = Home(tmp_path / "home").database
     files = (index, index.with_name(f"{index.name}-wal"))
     with live_run(tmp_path / "home") as (server, run_id), immutable(*files):
-        check_told(server, run_id, "the index")
+        check_told(server, run_id, "cannot be written")
 
 
 def test_a_server_begins_on_a_read_only_disk_and_takes_the_index_up_later(

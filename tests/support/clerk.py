@@ -21,6 +21,7 @@ from server.runs.store import RunRow
 from support.paper_keepers import PaperLaunch
 from xoron_core.contract.api import CreateRun
 from xoron_core.contract.home import Home
+from xoron_core.contract.process import ProcessIdentity
 from xoron_core.contract.run_directory import RunDirectory
 from xoron_core.contract.states import RunState
 
@@ -81,6 +82,20 @@ class Clerk:
         config = {**QUICK, "resources": {"device": "cpu"}, **(config or {})}
         row, _ = self.service.create(CreateRun(preset="demo", config=config, **body), None)
         return self.home.run(row.id)
+
+    def running(self, config: dict[str, Any] | None = None, **trouble: float) -> RunDirectory:
+        """A run that is under way."""
+        run = self.create({**(config or {}), "trouble": {**QUICK["trouble"], **trouble}})
+        self.tick()
+        self.launch.keepers[run.id].runs()
+        assert self.row(run.id).state is RunState.RUNNING
+        return run
+
+    def interrupt(self, run: RunDirectory, *, is_saving: bool, trainer: ProcessIdentity | None = None) -> None:
+        """Its keeper dies, and the server looks."""
+        self.launch.keepers[run.id].dies(is_saving=is_saving, trainer=trainer)
+        self.row(run.id)
+        self.tick()
 
     def row(self, run_id: str) -> RunRow:
         """What the index has, once it has all that the run said."""

@@ -15,7 +15,7 @@ from support.course import Undisturbed, undisturbed_by
 from support.faulty_server import faulty_launch
 from support.faulty_trainer import Fault, write_faults
 from support.following import Follower
-from support.run_processes import end_all, wait_gone
+from support.run_processes import end_all, marked, wait_gone
 from support.runs import wait_for
 from support.serving import RunningServer, ServerProcess, server_in_thread, server_process
 from xoron_core.contract.config.run import merge
@@ -27,6 +27,8 @@ SAVE_STEPS = 5
 HANG_S = 15.0
 """Longer than any part of a short run lasts without a sign of life, its start on a busy machine included."""
 SPARE_THREADS = 2
+SPARE_SOCKETS = 2
+"""Connections that a client keeps for its next requests."""
 MAX_INDEX_FILES = 2 * 8 + 1
 """Database and journal of each of the pool's connections, and what they share."""
 LIVE_S = 150.0
@@ -107,10 +109,13 @@ def wait_step(server: RunningServer, run: RunDirectory, step: int) -> dict[str, 
 
 
 def wait_end(server: RunningServer, run: RunDirectory, state: str) -> dict[str, Any]:
-    """The run's row in its end state, with no process left; any other end is a failure at once."""
+    """The run's row in its end state, which is shown when no process is left but the keeper, and that goes next; any
+    other end is a failure at once."""
     ends = {"completed", "failed", "stopped", "cancelled", "paused", state}
     row = server.wait_state(run.id, *ends, timeout_s=LIVE_S)
+    left = marked(run)
     assert row["state"] == state, f"{row['state']}: {row['reason']}; the log: {log_of(run)[-3000:]}"
+    assert not left, f"processes {left} of run {run.id} are there, and it is {state}"
     wait_gone(run)
     return row
 
@@ -134,10 +139,11 @@ def let_queue_go_by(bench: FaultBench, server: RunningServer) -> None:
 
 @dataclass(frozen=True)
 class Holdings:
-    """What a server's process holds: threads, open files but the index's and the connections of clients, and those of
-    the index, of which a pool keeps some."""
+    """What a server's process holds: threads, sockets, open files but the index's, and those of the index, of which a
+    pool keeps some."""
 
     num_threads: int
+    num_sockets: int
     files: Counter[str]
     num_index_files: int
 
@@ -145,12 +151,17 @@ class Holdings:
     def of(cls, process: psutil.Process) -> "Holdings":
         """At this moment."""
         files = [str(link.readlink()) for link in Path(f"/proc/{process.pid}/fd").iterdir() if link.is_symlink()]
-        others = [name for name in files if not name.startswith("socket:") and "index.sqlite3" not in name]
-        return cls(process.num_threads(), Counter(others), sum("index.sqlite3" in name for name in files))
+        sockets = [name for name in files if name.startswith("socket:")]
+        index = [name for name in files if "index.sqlite3" in name]
+        others = Counter(files) - Counter(sockets) - Counter(index)
+        return cls(process.num_threads(), len(sockets), others, len(index))
 
     def has_not_grown_to(self, later: "Holdings") -> bool:
         """Whether `later` is no more than what a server with work may take."""
-        has_spare = later.num_threads <= self.num_threads + SPARE_THREADS
+        has_spare = (
+            later.num_threads <= self.num_threads + SPARE_THREADS
+            and later.num_sockets <= self.num_sockets + SPARE_SOCKETS
+        )
         return not later.files - self.files and has_spare and later.num_index_files <= MAX_INDEX_FILES
 
 

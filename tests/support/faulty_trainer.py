@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -95,8 +96,9 @@ def block(fault: Fault) -> None:
 
 
 def ignore_sigterm(fault: Fault) -> None:
-    """Neither commands nor SIGTERM reach it any more."""
+    """Neither commands nor SIGTERM reach it any more, nor a process that it has put into a session of its own."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    subprocess.Popen(["sleep", "600"], start_new_session=True)  # what is ignored is inherited
     while True:
         time.sleep(1)
 

@@ -35,7 +35,10 @@ def need_mounts(request: pytest.FixtureRequest) -> None:
 
 
 def lacking(what: str) -> NoReturn:
-    """Skip a test that needs what this machine does not allow to anybody; pytest's summary says which and why."""
+    """Skip a test that needs what this machine does not allow to anybody; pytest's summary says which and why. In CI
+    it fails: nobody would see that it has lost a test."""
+    if os.environ.get("CI"):
+        pytest.fail(f"needs {what}; CI must not go without this test")
     pytest.skip(f"needs {what}")
 
 

@@ -2,10 +2,14 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from server.gpus.leases import Lease
 from server.runs.children import Process
+from server.runs.keeping.processes import RUN_DIRECTORY_VARIABLE
 from xoron_core.contract import clock
 from xoron_core.contract.commands import ENDING, Command, CommandKind
 from xoron_core.contract.events import Event, MetricsEvent, PhaseEvent, StateEvent
@@ -99,9 +103,9 @@ class PaperKeeper:
         self._write(ProcessIdentity.of_self(), None)
         self.say(StateEvent(state=_S.STARTING))
 
-    def dies(self, *, is_saving: bool) -> None:
+    def dies(self, *, is_saving: bool, trainer: ProcessIdentity | None = None) -> None:
         """SIGKILL; the trainer may need a while to save."""
-        self._write(NOBODY, ProcessIdentity.of_self() if is_saving else None)
+        self._write(NOBODY, trainer or (ProcessIdentity.of_self() if is_saving else None))
         self.is_saving = is_saving
         self.goes(-9)
 
@@ -129,6 +133,27 @@ class PaperKeeper:
         end = AttemptExit(attempt=self.attempt, state=state, reason="", ended_at=clock.now(), failure=failure)
         exits.attempts.append(end.model_copy(update={"step": self.step}))
         write_atomic(self.run.exit_file, to_json(exits))
+
+
+@contextmanager
+def deaf_process(run: RunDirectory, leases: Sequence[Lease] = ()) -> Iterator[ProcessIdentity]:
+    """A real process that was started for a run, holds its leases and does not heed SIGTERM."""
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        env={RUN_DIRECTORY_VARIABLE: str(run.path)},
+        pass_fds=[lease.fd for lease in leases],
+    )
+    with process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        identity = ProcessIdentity.of(process.pid)
+        assert identity is not None
+        try:
+            yield identity
+        finally:
+            process.kill()
 
 
 class Stillborn:

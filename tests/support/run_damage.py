@@ -1,6 +1,5 @@
 """What can happen to the files of a run that nobody is at work on."""
 
-import os
 from pathlib import Path
 
 from support.run_processes import keeper_of
@@ -26,8 +25,9 @@ def flip_a_byte(path: Path) -> None:
 
 
 def boot_before_this_one(run: RunDirectory) -> None:
-    """`keeper.json` as it looks after a reboot: its pids may be anybody's by now, here this process's."""
-    _put_into_keeper_file(run, {"pid": os.getpid(), "boot_id": NO_BOOT})
+    """`keeper.json` as it looks after a reboot: its pids, started as many ticks after it, may be anybody's by now, here
+    this process's."""
+    _put_into_keeper_file(run, ProcessIdentity.of_self().model_dump() | {"boot_id": NO_BOOT})
 
 
 def reuse_pid(run: RunDirectory, stranger: ProcessIdentity) -> None:

@@ -18,6 +18,7 @@ from xoron_core.contract.exit_codes import ExitCode
 from xoron_core.contract.run_directory import RankEnd, RunDirectory
 from xoron_core.contract.states import RunState
 from xoron_core.contract.writer import EventWriter
+from xoron_core.distributed.launch import end_with_parent
 
 _ENDS = {
     CommandKind.STOP: (RunState.STOPPING, ExitCode.STOPPED),
@@ -77,6 +78,16 @@ def deaf(run: RunDirectory, attempt: int) -> int:
         _say_pid(run, "deaf")
         time.sleep(600)
     return 0
+
+
+def deaf_and_loud(run: RunDirectory, attempt: int) -> int:
+    """It and its children print empty lines all the time, too: to look for one with words takes the keeper a while."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with begin(run, attempt):
+        for _ in range(2):
+            os.fork()
+        while True:
+            os.write(1, b"\n" * 100_000)
 
 
 def deaf_to_commands(run: RunDirectory, attempt: int) -> int:
@@ -236,6 +247,26 @@ def ranks(run: RunDirectory, attempt: int) -> int:
     return 0
 
 
+def good_ranks(run: RunDirectory, attempt: int) -> int:
+    """One of several as it should be: it saves and ends at SIGTERM, and does not outlive its launcher."""
+    end_with_parent()
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    rank = int(os.environ["RANK"])
+    if rank == 0:
+        begin(run, attempt).close()
+        BeatWriter(run.beat_file).beat(3 + attempt)
+    _say_pid(run, f"rank-{rank}-of-{attempt}")
+    while not told:
+        time.sleep(0.01)
+    if rank == 0:
+        with EventWriter(run.path, attempt) as writer:
+            writer.append(StateEvent(state=RunState.STOPPING, reason="SIGTERM"))
+    time.sleep(0.3)  # as long as a checkpoint
+    _last_words(run, attempt, ExitCode.STOPPED, None, 7, rank=rank)
+    return 0
+
+
 def checkpoint(run: RunDirectory, step: int) -> None:
     """What counts as a complete one."""
     folder = run.checkpoint_dir(step)
@@ -270,6 +301,7 @@ BEHAVIOURS: dict[str, Callable[[RunDirectory, int], int]] = {
         crash,
         crash_early,
         deaf,
+        deaf_and_loud,
         deaf_to_commands,
         silent,
         tear,
@@ -286,6 +318,7 @@ BEHAVIOURS: dict[str, Callable[[RunDirectory, int], int]] = {
         leak_in_words,
         beating,
         ranks,
+        good_ranks,
     )
 }
 

@@ -2,10 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from server.gpus.inventory import Inventory
+from server.gpus.watch import Watch
 
 TOLERANCE_BYTES = 128 * 2**20
 """Less than any process holds that uses a GPU; drivers keep a little for themselves."""
@@ -14,24 +12,21 @@ _LOOK_EVERY_S = 0.1
 
 
 class Devices:
-    """Without GPUs nothing is asked and nothing imported."""
+    """Without GPUs nothing is asked and nothing started."""
 
     def __init__(self, uuids: Sequence[str]) -> None:
         self.uuids = tuple(uuids)
-        self._inventory: Inventory | None = None
-        self._refusal: str | None = None
-        if uuids:
-            from server.gpus.inventory import open_inventory  # megabytes that a run without GPUs has no use for
-
-            try:
-                self._inventory = open_inventory(",".join(uuids))
-            except Exception as error:  # noqa: BLE001 -- boundary: a driver's library fails in ways of its own
-                self._refusal = f"the GPUs {', '.join(uuids)} cannot be used: {error}"
+        self._watch = Watch(uuids) if uuids else None
         self._before = self._used()
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Processes that are here for the devices and not for the run."""
+        return frozenset() if self._watch is None else frozenset({self._watch.pid})
 
     def lost(self) -> str | None:
         """Why one of them cannot be used any more; None where all can."""
-        return self._refusal if self._inventory is None else self._inventory.lost(self.uuids)
+        return None if self._watch is None else self._watch.lost(self.uuids)
 
     def wait_until_free(self, timeout_s: float = FREE_WITHIN_S) -> str | None:
         """Wait until they hold no more than before; returned is what is left after `timeout_s`, None: nothing."""
@@ -50,13 +45,11 @@ class Devices:
 
     def close(self) -> None:
         """Let go of the driver."""
-        if self._inventory is not None:
-            self._inventory.close()
+        if self._watch is not None:
+            self._watch.close()
 
     def _used(self) -> dict[str, int]:
-        if self._inventory is None:
-            return {}
-        return {gpu.uuid: gpu.memory_used for gpu in self._inventory.gpus() if gpu.uuid in self.uuids}
+        return {} if self._watch is None else {gpu.uuid: gpu.memory_used for gpu in self._watch.gpus()}
 
 
 def still_held(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:

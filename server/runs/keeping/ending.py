@@ -28,7 +28,7 @@ _NATURAL_END = {
 }
 _MODULE = re.compile(r"^(?:[a-z_]\w*\.)+(?=[A-Z]\w*(?:: |$))")
 """Where an error's class lives, as Python prints it in front of the message; a person need not know."""
-_NEVER_ON_THE_WAY = {RunState.QUEUED, RunState.INTERRUPTED, RunState.FAILED, RunState.RECOVERING}
+_NEVER_ON_THE_WAY = {RunState.QUEUED, RunState.PAUSED, RunState.INTERRUPTED, RunState.FAILED, RunState.RECOVERING}
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,8 @@ def _judge_ranks(end: TrainerExit, pressure: Pressure) -> Verdict:
         return _failed_with(first.code, first.reason or f"rank {first.rank} ended with status {first.code}")
     silent = sorted(set(range(end.num_processes)) - {words.rank for words in end.ends})
     if silent:
+        if end.code == 0 and pressure.asked is not None:  # all ended in order; a full disk has no room for their words
+            return Verdict(ASKED_STATES[pressure.asked], pressure.reason)
         if pressure.sent:
             return _ended_by(signal.SIGKILL if signal.SIGKILL in pressure.sent else signal.SIGTERM, pressure)
         several = f"ranks {', '.join(map(str, silent))}" if len(silent) > 1 else f"rank {silent[0]}"
@@ -127,6 +129,8 @@ def _failure(failure: Failure, reason: str) -> Verdict:
 
 def _orderly(code: int, pressure: Pressure) -> Verdict:
     state = END_STATES[ExitCode(code)]
+    if state is RunState.STOPPED and pressure.asked is CommandKind.CANCEL:  # it came after the trainer's last look
+        state = RunState.CANCELLED
     return Verdict(state, "all steps done" if state is RunState.COMPLETED else pressure.reason)
 
 

@@ -42,10 +42,21 @@ class Journal:
                 writer.append(event)
             while not writer.flush():
                 time.sleep(_DISK_RETRY_S)
-            writer.sync()
+            self._persist(writer.sync)
 
-    def keeper(self, attempt: int, trainer: ProcessIdentity | None) -> None:
-        """Say who looks after the run, and after which attempt."""
+    def keeper(self, attempt: int) -> None:
+        """Say who looks after the run, and after which attempt, before it has a trainer."""
+        self._persist(lambda: self._write_keeper(attempt, None))
+
+    def trainer(self, attempt: int, trainer: ProcessIdentity | None) -> None:
+        """Say which process the attempt's trainer is; where the disk refuses, it stays unsaid: the trainer runs, and is
+        to be looked after."""
+        try:
+            self._write_keeper(attempt, trainer)
+        except OSError as error:
+            self._log.say(f"cannot write who the trainer is ({error})")
+
+    def _write_keeper(self, attempt: int, trainer: ProcessIdentity | None) -> None:
         record = KeeperRecord(
             attempt=attempt,
             keeper=ProcessIdentity.of_self(),
@@ -54,7 +65,7 @@ class Journal:
             inode=self._run.path.stat().st_ino,
             gpus=self._gpus,
         )
-        self._persist(lambda: write_atomic(self._run.keeper_file, to_json(record)))
+        write_atomic(self._run.keeper_file, to_json(record))
 
     def exit(self, end: AttemptExit) -> None:
         """Say how an attempt ended; a word that was said of it before is replaced."""

@@ -1,5 +1,6 @@
 """Starting the trainer so that it cannot outlive its keeper unasked, and finding all that it started."""
 
+import contextlib
 import ctypes
 import math
 import os
@@ -39,7 +40,8 @@ def start_trainer(
 ) -> subprocess.Popen[bytes]:
     """Start `command` in a session of its own, its output going to `output_fd`, with SIGTERM sent to it at our death.
 
-    `inherited_fds` stay open in it: what is leased by them stays leased as long as it lives.
+    `inherited_fds` stay open in it: what is leased by them stays leased as long as it lives. A launcher does not hand
+    them on to its ranks, but those do not outlive it.
 
     To be called from the main thread: the kernel watches the thread that forks, not the process.
     """
@@ -126,7 +128,7 @@ def catching(pids: Iterable[int], number: signal.Signals) -> set[int]:
     for pid in pids:
         try:
             status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
+        except OSError:  # gone, or another user's, of whom /proc may tell nothing (proc(5), hidepid)
             continue
         caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
         if int(caught, 16) >> (number - 1) & 1:
@@ -150,12 +152,10 @@ def marked(run: Path) -> set[int]:
 
 
 def send(pids: set[int], number: signal.Signals) -> None:
-    """Signal every process that is still there."""
+    """Signal every process that is still there and that may be signalled."""
     for pid in pids:
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # gone; become another user's (setuid)
             os.kill(pid, number)
-        except ProcessLookupError:
-            continue
 
 
 def reap_orphans(spare: int | None) -> None:
@@ -189,7 +189,7 @@ def _parent_and_state(pid: int) -> tuple[int, str] | None:
     """Fields 4 and 3 of /proc/PID/stat (proc(5)); the command name before them may hold blanks and parentheses."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:  # gone, or another user's, of whom /proc may tell nothing (proc(5), hidepid)
         return None
     state, parent = stat.rpartition(")")[2].split()[:2]
     return int(parent), state

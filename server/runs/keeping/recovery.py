@@ -1,5 +1,6 @@
 """The trouble policy: whether a failed attempt is followed by another, and by which. No I/O, no clock."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,7 +68,7 @@ def recover(config: RunConfig, line: Sequence[FailedAttempt]) -> Recovery | Give
         return GiveUp(f"this was tried {limit} times already ({_FIELDS[last.failure]})")
     count = f"{number} of {limit}"
     if last.failure is Failure.OUT_OF_MEMORY:
-        return _halved(config, last, count)
+        return _smaller(config, last, count)
     if last.failure is Failure.NON_FINITE:
         since = last.bad_since_step
         words = f"rollback {count}: going back before step {since}, {len(last.bad_samples)} samples are left out"
@@ -107,26 +108,45 @@ def _is_same(before: FailedAttempt, now: FailedAttempt) -> bool:
     return before.failure is now.failure and before.step == now.step and now.failure not in changes
 
 
-def _halved(config: RunConfig, last: FailedAttempt, count: str) -> Recovery | GiveUp:
-    """Half of every micro-batch, twice as many of them; one that is a single row stays as it is."""
-    sizes = {"training.batch_size": config.training.batch_size}
-    for name in config.modality_weights():
-        size = config.modalities.get(name).batch_size
-        if size is not None:
-            sizes[f"modalities.{name}.batch_size"] = size
-    smaller = {path: size // 2 for path, size in sizes.items() if size > 1}
-    if not smaller:
+def _smaller(config: RunConfig, last: FailedAttempt, count: str) -> Recovery | GiveUp:
+    """Smaller micro-batches, and more of them, by a factor that all sizes have in common: half where they are even.
+
+    Where they have none, or one is a single row already, another try goes before the same global batch.
+    """
+    sizes = _micro_batches(config)
+    common = math.gcd(*(size for size in sizes.values() if size > 1))
+    if common == 0:
         return GiveUp(
             "every micro-batch is a single row already; shorten training.max_seq_length, or make media smaller"
         )
-    accumulation = 2 * config.training.gradient_accumulation_steps
+    factor = next((number for number in range(2, common + 1) if common % number == 0), 2)
+    smaller = {path: size // factor for path, size in sizes.items() if size > 1}
+    before = config.training.gradient_accumulation_steps
+    after = before * factor
     changed: dict[str, Any] = {}
-    for path, size in {**smaller, "training.gradient_accumulation_steps": accumulation}.items():
+    for path, size in {**smaller, "training.gradient_accumulation_steps": after}.items():
         _put(changed, path, size)
     told = ", ".join(f"{path} {sizes[path]} → {size}" for path, size in smaller.items())
-    told += f", training.gradient_accumulation_steps {accumulation // 2} → {accumulation}"
-    words = f"half the micro-batch, accumulated twice as often ({count}): {told}"
-    return Recovery(last.failure, 0.0, words, config=changed)
+    told += f", training.gradient_accumulation_steps {before} → {after}"
+    rows = {path: (size * before, smaller.get(path, size) * after) for path, size in sizes.items()}
+    if uneven := ", ".join(f"{path} {old} → {new}" for path, (old, new) in rows.items() if old != new):
+        told += f"; the global batch changes, in rows a step: {uneven}"
+    what = "half the micro-batch, accumulated twice as often"
+    if factor > 2:
+        what = f"1/{factor} of the micro-batch, accumulated {factor} times as often"
+    return Recovery(last.failure, 0.0, f"{what} ({count}): {told}", config=changed)
+
+
+def _micro_batches(config: RunConfig) -> dict[str, int]:
+    """The sizes in use, by their fields."""
+    sizes = {}
+    for name in config.modality_weights():
+        own = config.modalities.get(name).batch_size
+        if own is None:
+            sizes["training.batch_size"] = config.training.batch_size
+        else:
+            sizes[f"modalities.{name}.batch_size"] = own
+    return sizes
 
 
 def _put(target: dict[str, Any], path: str, value: object) -> None:

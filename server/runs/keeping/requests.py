@@ -2,10 +2,8 @@
 
 from collections.abc import Callable
 
-from xoron_core.contract.commands import ENDING, Command, CommandBox, CommandKind
+from xoron_core.contract.commands import ENDING, STRENGTH, Command, CommandBox, CommandKind
 from xoron_core.contract.errors import CommandError
-
-_STRENGTH = {CommandKind.PAUSE: 1, CommandKind.STOP: 2, CommandKind.CANCEL: 3}
 
 
 class Requests:
@@ -37,5 +35,5 @@ class Requests:
         return self.asked
 
     def _take(self, command: Command) -> None:
-        if self.command is None or _STRENGTH[command.kind] > _STRENGTH[self.command.kind]:
+        if self.command is None or STRENGTH[command.kind] > STRENGTH[self.command.kind]:
             self.command = command

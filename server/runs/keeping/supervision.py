@@ -23,6 +23,7 @@ _TICK_S = 0.05
 _LEFTOVER_S = 1.0
 _KILL_S = 10.0
 _BLOCK = 1 << 16
+_MAX_BLOCKS = 16
 
 
 class Wakeup:
@@ -83,20 +84,24 @@ class Watches:
 
 
 class Supervision:
-    """One trainer from its start until no process of it is left."""
+    """One trainer from its start until no process of it is left; `spared` are children that are none of its."""
 
-    def __init__(self, started: Started, log: LogFile, wakeup: Wakeup, watches: Watches) -> None:
+    def __init__(
+        self, started: Started, log: LogFile, wakeup: Wakeup, watches: Watches, spared: frozenset[int] = frozenset()
+    ) -> None:
         self.troubles: list[TroubleEvent] = []
         self._started = started
         self._process = started.process
         self._log = log
         self._wakeup = wakeup
         self._watches = watches
+        self._spared = spared
         self._sent: set[int] = set()
         self._reason = ""
         self._hang = ""
         self._kill_due_s: float | None = None
         self._is_killed = False
+        self._gone_by_s: float | None = None
 
     def wait(self) -> int:
         """Return when the trainer has ended and nothing that it started is left; its status, negative for a signal."""
@@ -105,6 +110,7 @@ class Supervision:
             self._escalate,
             self._watch_beat,
             self._watch_peers,
+            self._watch_killed,
         )
         with selectors.DefaultSelector() as selector:
             selector.register(self._wakeup.reader, selectors.EVENT_READ)
@@ -164,14 +170,28 @@ class Supervision:
         if self._watches.peers.must_end(now_s, len(self._started.ranks_started())):
             reason = f"a rank has failed, and others were still there {PEER_GRACE_S:g} s later; sent SIGKILL to them"
             self._log.say(reason)
-            self._is_killed = True
+            self._note_kill()
             processes.send(self._all(), signal.SIGKILL)
+
+    def _watch_killed(self, now_s: float) -> None:
+        """SIGKILL does not end a process that the kernel holds, because it waits for a dead disk, say."""
+        if self._gone_by_s is None or now_s < self._gone_by_s:
+            return
+        self._gone_by_s = None
+        left = sorted(self._all())
+        reason = f"processes {left} are still there {_KILL_S:g} s after SIGKILL: the kernel holds them; look at them"
+        self._log.say(reason)
+        self.troubles.append(TroubleEvent(action="none", reason=reason))
 
     def _dump_stacks(self) -> None:
         processes.send(processes.catching(self._all(), signal.SIGUSR1), signal.SIGUSR1)
 
-    def _kill_all(self, reason: str) -> None:
+    def _note_kill(self) -> None:
         self._is_killed = True
+        self._gone_by_s = time.monotonic() + _KILL_S
+
+    def _kill_all(self, reason: str) -> None:
+        self._note_kill()
         self._signal(self._all(), signal.SIGKILL, reason)
 
     def _signal(self, targets: set[int], number: signal.Signals, reason: str) -> None:
@@ -194,15 +214,16 @@ class Supervision:
             self.troubles.append(TroubleEvent(action="none", reason=reason))
 
     def _all(self) -> set[int]:
-        return processes.descendants(os.getpid())
+        return processes.descendants(os.getpid()) - self._spared
 
     def _descendants(self) -> set[int]:
         self._pump()  # a process that waits for room in the pipe would never go
         return self._all()
 
     def _pump(self) -> bool:
-        """Pass on what there is to read; False once nobody can write any more."""
-        while True:
+        """Pass on what there is to read, but no more than so many blocks: whoever prints faster than the log is written
+        does not hold up all else. False once nobody can write any more."""
+        for _ in range(_MAX_BLOCKS):
             try:
                 block = os.read(self._started.output_fd, _BLOCK)
             except BlockingIOError:
@@ -210,3 +231,4 @@ class Supervision:
             if not block:
                 return False
             self._log.feed(block)
+        return True

@@ -12,11 +12,12 @@ from server.runs.keeping.ending import Pressure, TrainerExit, Verdict, judge
 from server.runs.keeping.escalation import Escalation
 from server.runs.keeping.hang import HangWatch
 from server.runs.keeping.journal import Journal
-from server.runs.keeping.line import last_step
+from server.runs.keeping.line import last_step, start_step
 from server.runs.keeping.output import LogFile
 from server.runs.keeping.peers import PeerWatch
 from server.runs.keeping.requests import Requests
 from server.runs.keeping.supervision import Started, Supervision, Wakeup, Watches
+from xoron_core.contract.beat import reset_beat
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.errors import RunDirectoryError, XoronError
 from xoron_core.contract.events import TroubleEvent
@@ -62,26 +63,26 @@ class Trial:
             return self._not_started(attempt, Failure.REFUSED, error)
         if (lost := self.devices.lost()) is not None:
             return self._not_started(attempt, Failure.GPU_LOST, lost)
-        self.run.beat_file.unlink(missing_ok=True)
+        reset_beat(self.run.beat_file)
         self.log.last_line = ""
         with ExitStack() as files:
             try:
                 started = self._start(attempt, config, files)
             except OSError as error:
-                return self._not_started(attempt, Failure.CRASH, error)
+                return self._not_started(attempt, Failure.CRASH, error, record, config)
             return self._watch(started, record, config, first)
 
     def _watch(self, started: Started, record: AttemptRecord, config: RunConfig, first: int) -> Result:
         """Wait for a trainer that was started."""
         attempt = record.attempt
-        self.journal.keeper(attempt, ProcessIdentity.of(started.process.pid))
+        self.journal.trainer(attempt, ProcessIdentity.of(started.process.pid))
         requests = Requests(self.run.commands, attempt, first, warn=self.log.say)
         watches = Watches(
             Escalation(requests, config.trouble.stop_grace_s, config.trouble.term_grace_s),
             HangWatch(self.run.beat_file, config.trouble.hang_after_s),
             PeerWatch(self.run, attempt, started.num_processes),
         )
-        supervision = Supervision(started, self.log, self.wakeup, watches)
+        supervision = Supervision(started, self.log, self.wakeup, watches, spared=self.devices.pids)
         status = supervision.wait()
         os.close(started.output_fd)
         requests.look()
@@ -123,7 +124,16 @@ class Trial:
             return []
         return [end.model_copy(update={"reason": end.reason and self.log.clean(end.reason)}) for end in ends]
 
-    def _not_started(self, attempt: int, failure: Failure, error: Exception | str) -> Result:
+    def _not_started(
+        self,
+        attempt: int,
+        failure: Failure,
+        error: Exception | str,
+        record: AttemptRecord | None = None,
+        config: RunConfig | None = None,
+    ) -> Result:
         reason = f"cannot start the trainer: {error}"
         self.log.say(reason)
-        return Result(attempt, Verdict(RunState.FAILED, reason, failure), TrainerExit(None, None, reason))
+        verdict = Verdict(RunState.FAILED, reason, failure)
+        step = 0 if record is None else start_step(record)
+        return Result(attempt, verdict, TrainerExit(None, None, reason), record, config, step=step)

@@ -17,8 +17,9 @@ def launch(
 
     No signal to the caller's process group or terminal reaches it. What the interpreter itself says (a keeper that
     cannot even be imported) goes to `train.log`. `trainer` replaces the trainer's command; run directory and attempt
-    are appended to it. The keeper and what it starts see the GPUs of `leases` and no others, and hold them; the caller
-    releases its own copies. It also keeps the returned process and polls it now and then, or it stays a zombie.
+    are appended to it. The keeper and what it starts see the GPUs of `leases` and no others. It holds them, and so does
+    the process that it starts, the trainer or the launcher of several; the caller releases its own copies. It also
+    keeps the returned process and polls it now and then, or it stays a zombie.
     """
     command = [sys.executable, "-m", "server.runs.keeper", str(run.path.absolute()), str(attempt)]
     if trainer is not None:
