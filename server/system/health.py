@@ -2,7 +2,7 @@
 
 import os
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 
@@ -26,8 +26,8 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz")
-def readyz(opened: Opened) -> dict[str, str]:
-    """Every part works; the index is tried by a write."""
+def readyz(opened: Opened) -> dict[str, Any]:
+    """Every part works; the index is tried by a write. Runs that cannot be read hold up nothing, and are named."""
     troubles = []
     trouble = opened.database.probe()
     if trouble is not None:
@@ -42,4 +42,4 @@ def readyz(opened: Opened) -> dict[str, str]:
         troubles.append("the home cannot be written")
     if troubles:
         raise NotReadyError("; ".join(troubles))
-    return {"status": "ready"}
+    return {"status": "ready", "unreadable_runs": opened.ingest.problems}

@@ -219,13 +219,16 @@ def test_a_run_that_cannot_be_read_does_not_hold_up_the_others(
     away = record.rename(tmp_path / "away")
     record.mkdir()  # reading it is an error of the system, as it is of a bad sector or of another user's file
     with server_in_thread(home.path) as server:
-        assert server.root.get("/readyz").status_code == 200
+        ready = server.root.get("/readyz")
+        assert ready.status_code == 200
+        assert "IsADirectoryError" in ready.json()["unreadable_runs"][run.id]
         short = {"training": {"max_steps": 2}}
         server.wait_state(server.create(short)["id"], "completed")
         assert caplog.text.count(f"run {run.id} is left out: IsADirectoryError") == 1
         record.rmdir()
         away.rename(record)
         server.wait_state(run.id, "completed")
+        assert server.root.get("/readyz").json()["unreadable_runs"] == {}
 
 
 def test_a_folder_that_may_not_be_looked_into_does_not_hide_the_others() -> None:
@@ -298,7 +301,7 @@ def test_a_setting_at_fault_is_named(
 def test_the_real_command_serves_and_ends_on_sigterm(tmp_path: Path) -> None:
     with server_process(tmp_path / "home") as running:
         assert running.server.root.get("/healthz").json() == {"status": "ok"}
-        assert running.server.root.get("/readyz").json() == {"status": "ready"}
+        assert running.server.root.get("/readyz").json() == {"status": "ready", "unreadable_runs": {}}
         running.process.terminate()
         running.process.wait(20)
     with server_in_thread(tmp_path / "home"):
