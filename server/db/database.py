@@ -84,7 +84,8 @@ class Database:
             raise DatabaseTroubleError(self._trouble)
         if not self.is_whole.is_set():
             raise DatabaseTroubleError(self._about(Fault.PARTIAL))
-        self._try()
+        with self.write() as connection:
+            _try_write(connection)
 
     def probe(self) -> Trouble | None:
         """Try a write, and wait for no longer than a moment; what is wrong, if anything."""
@@ -94,16 +95,13 @@ class Database:
             if self._trouble is None and self._is_gone():
                 self._note(self._about(Fault.LOST))
             if self._trouble is None:
-                self._try()
+                with self.writing.within(PROBE_S), self.write() as connection:
+                    _try_write(connection)
         except DatabaseTroubleError as error:
             return error.trouble
         finally:
             self._probing.release()
         return self._trouble
-
-    def _try(self) -> None:
-        with self.writing.within(PROBE_S), self.write() as connection:
-            _try_write(connection)
 
     def is_well(self) -> bool:
         """Whether no trouble is known and the file is still there."""
