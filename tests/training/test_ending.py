@@ -123,6 +123,15 @@ def test_a_stop_replaces_a_pause_and_a_cancel_both_and_never_the_reverse(corpus:
     assert phases(run).count("requested") == 3
 
 
+def test_a_stronger_request_does_not_move_the_deadline() -> None:
+    control = Control()
+    first, later = "2026-01-01T00:01:00.000Z", "2026-01-01T00:01:50.000Z"
+    control.request_end(EndRequest(CommandKind.PAUSE, save=True, reason="pause requested", deadline=first))
+    control.request_end(EndRequest(CommandKind.STOP, save=True, reason="stop requested", deadline=later))
+    assert control.end is not None
+    assert (control.end.kind, control.end.deadline) == (CommandKind.STOP, first)
+
+
 @pytest.mark.parametrize("phase", ["evaluating", "sampling", "saving"])
 def test_a_request_in_every_phase_is_taken_up_in_it(corpus: Path, tmp_path: Path, phase: str) -> None:
     config = tiny_config(corpus, eval_steps=2, sample_steps=2, save_steps=2)
