@@ -228,7 +228,7 @@ def test_a_run_that_cannot_be_read_does_not_hold_up_the_others(
         record.rmdir()
         away.rename(record)
         server.wait_state(run.id, "completed")
-        assert server.root.get("/readyz").json()["unreadable_runs"] == {}
+        wait_for(lambda: server.root.get("/readyz").json()["unreadable_runs"] == {})
 
 
 def test_a_folder_that_may_not_be_looked_into_does_not_hide_the_others() -> None:
