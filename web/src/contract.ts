@@ -542,7 +542,7 @@ export interface AlertEvent {
   message: string;
 }
 /**
- * A sample that could not be read; training goes on with the next.
+ * A sample that could not be read; training goes on with the next. Of many alike, the first few are told.
  */
 export interface BadSampleEvent {
   /**
@@ -551,6 +551,18 @@ export interface BadSampleEvent {
   count: number;
   index: number;
   kind: "bad_sample";
+  problem?:
+    | "unreadable"
+    | "empty"
+    | "wrong_type"
+    | "missing_file"
+    | "too_large"
+    | "too_long"
+    | "too_short"
+    | "not_finite"
+    | "silent"
+    | "no_frames"
+    | "killed_worker";
   reason: string;
   source: string;
 }

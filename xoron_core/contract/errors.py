@@ -1,7 +1,7 @@
 """The tree of errors that this project raises. Each message carries the value seen and what to do about it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 class XoronError(Exception):
@@ -34,19 +34,55 @@ class ConfigError(XoronError):
         return cls([FieldProblem(field, message, value)])
 
 
-class DataError(XoronError):
-    """A sample or a source that cannot be read: `source` and `index` say which, `reason` why."""
+BadKind = Literal[
+    "unreadable",
+    "empty",
+    "wrong_type",
+    "missing_file",
+    "too_large",
+    "too_long",
+    "too_short",
+    "not_finite",
+    "silent",
+    "no_frames",
+    "killed_worker",
+]
+"""What is wrong with a row. `unreadable`: cut off or damaged; `empty`: nothing in it; `wrong_type`: a field is missing
+or of another type; `too_large`: more pixels or bytes than anything has; `too_long`, `too_short`: of a sound, a text, or
+the one for the other; `killed_worker`: whoever reads it dies of it, or never comes back."""
 
-    def __init__(self, source: str, index: int | None, reason: str) -> None:
+
+class DataError(XoronError):
+    """A sample or a source that cannot be read: `source` and `index` say which, `reason` why, `kind` of what kind."""
+
+    def __init__(self, source: str, index: int | None, reason: str, kind: BadKind = "unreadable") -> None:
         self.source = source
         self.index = index
         self.reason = reason
+        self.kind = kind
         where = source if index is None else f"{source}[{index}]"
         super().__init__(f"{where}: {reason}")
 
 
+class SourceLostError(XoronError):
+    """A source that cannot be reached for now: nothing is wrong with its rows."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        self.source = source
+        self.reason = reason
+        super().__init__(f"{source}: {reason}")
+
+
 class CheckpointError(XoronError):
     """A checkpoint that is missing, incomplete or altered."""
+
+
+class AnotherFormatError(CheckpointError):
+    """A checkpoint that another version of this program wrote."""
+
+
+class RanksDifferError(XoronError):
+    """Ranks that do not follow the same plan, because one of them sees other data than another."""
 
 
 class NonFiniteError(XoronError):

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from xoron_core.contract.commands import CommandKind
+from xoron_core.contract.errors import BadKind
 from xoron_core.contract.exit_codes import Failure
 from xoron_core.contract.states import RunState
 
@@ -143,11 +144,12 @@ class TroubleEvent(Event):
 
 
 class BadSampleEvent(Event):
-    """A sample that could not be read; training goes on with the next."""
+    """A sample that could not be read; training goes on with the next. Of many alike, the first few are told."""
 
     kind: Literal["bad_sample"] = "bad_sample"
     source: str
     index: int
+    problem: BadKind = "unreadable"
     reason: str
     count: int = Field(description="Bad samples of this source so far in this run.")
 

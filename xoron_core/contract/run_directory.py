@@ -131,6 +131,8 @@ class RunDirectory:
         self.ends = path / "ends"
         self.beat_file = path / "beat"
         self.commands = CommandBox(path / "commands")
+        self.source_cache = path.absolute().parent.parent / "cache" / "sources"
+        """Indexes of data files, of all runs of the home; it can be deleted."""
 
     @classmethod
     def create(cls, runs: Path, record: RunRecord, config: RunConfig) -> Self:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from xoron_core.contract.errors import CheckpointError, NonFiniteError, XoronError
+from xoron_core.contract.errors import CheckpointError, NonFiniteError
 
 
 class StepsNotFiniteError(NonFiniteError):
@@ -14,16 +14,8 @@ class StepsNotFiniteError(NonFiniteError):
         super().__init__(message)
 
 
-class RanksDifferError(XoronError):
-    """Ranks that do not train on the same rows, because one of them could not read what another could."""
-
-
 class DamagedCheckpointError(CheckpointError):
     """A checkpoint that is not as it was written."""
-
-
-class AnotherFormatError(CheckpointError):
-    """A checkpoint that another version of this program wrote."""
 
 
 class AnotherModelError(CheckpointError):

@@ -39,6 +39,11 @@ class ModalityConfig(Section):
     """Factor of its loss in the objective."""
     batch_size: int | None = Field(None, ge=1)
     """Samples in a micro-batch; null: `training.batch_size`."""
+    batch_tokens: int | None = Field(None, ge=1)
+    """Most tokens in a micro-batch, padding included, which then decides how many samples it has; null: `batch_size`
+    does."""
+    max_per_epoch: int | None = Field(None, ge=1)
+    """Most samples of this modality in an epoch; null: all that its sources have."""
 
     def check(self, model: XoronConfig) -> None:
         """See that an enabled modality and the model fit together.
