@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from contextlib import closing
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -30,9 +31,9 @@ from xoron_core.contract.files import parse_yaml
 from xoron_core.contract.modalities import modality_infos
 from xoron_core.contract.presets import resolve
 from xoron_core.contract.run_directory import AttemptRecord, RunDirectory, new_record
-from xoron_core.contract.sources import split_file
 from xoron_core.data.audio import read_audio
-from xoron_core.data.sources import JsonlSource
+from xoron_core.data.sources import open_source
+from xoron_core.data.sources.base import Source
 from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.model.speech.mel import SAMPLE_RATE, compute_mel_spectrogram
 from xoron_core.training.build import pick_device
@@ -46,8 +47,10 @@ def unigram_entropy(config: RunConfig, tokenizer: Tokenizer) -> float:
     counts: Counter[int] = Counter()
     for index in config.sources_of("text"):
         source = config.data.sources[index]
-        for line in split_file(source, source.split).read_text(encoding="utf-8").splitlines():
-            counts.update(tokenizer.encode(json.loads(line)["text"]))
+        with closing(open_source(source, source.split, None)) as reader:
+            assert isinstance(reader, Source)
+            for row in range(len(reader)):
+                counts.update(tokenizer.encode(reader.read(row).text("text")))
     total = counts.total()
     return -sum(count / total * math.log(count / total) for count in counts.values())
 
@@ -65,10 +68,10 @@ def mean_spectrum_error(config: RunConfig) -> float:
 def spectrograms(config: RunConfig, split: str) -> list[torch.Tensor]:
     """The normalised mel spectrogram of every recording of a split, [frames, bins] each."""
     [index] = config.sources_of("tts")
-    reader = JsonlSource("tts", split_file(config.data.sources[index], split))
     limit_s = config.modalities.tts.max_audio_s
-    sounds = [read_audio(reader.read(row), "audio", SAMPLE_RATE, limit_s) for row in range(len(reader))]
-    reader.close()
+    with closing(open_source(config.data.sources[index], split, None)) as reader:
+        assert isinstance(reader, Source)
+        sounds = [read_audio(reader.read(row), "audio", SAMPLE_RATE, limit_s) for row in range(len(reader))]
     return [compute_mel_spectrogram(torch.from_numpy(sound).unsqueeze(0))[0] for sound in sounds]
 
 

@@ -3,12 +3,13 @@
 import io
 import struct
 import warnings
-import zlib
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from support.nasty_files import mutations, nasty_pictures, nasty_reader, png, tiff
 
 from xoron_core.contract.errors import DataError
 from xoron_core.data.media import read_picture
@@ -145,25 +146,23 @@ def test_a_file_that_is_cut_off_is_a_data_error(kind: str) -> None:
     content = encoded(Image.fromarray(noise), kind)
     with pytest.raises(DataError, match="not a readable picture") as caught:
         read(content[: len(content) // 2])
-    assert (caught.value.source, caught.value.index) == ("album", 4)
+    assert (caught.value.source, caught.value.index, caught.value.kind) == ("album", 4, "unreadable")
 
 
-@pytest.mark.parametrize("content", [b"", b"\0", b"not a picture", b"\x89PNG\r\n\x1a\n", b"%PDF-1.7", b"<svg></svg>"])
+@pytest.mark.parametrize("content", [b"\0", b"not a picture", b"\x89PNG\r\n\x1a\n", b"%PDF-1.7", b"<svg></svg>"])
 def test_what_is_no_picture_is_a_data_error(content: bytes) -> None:
-    with pytest.raises(DataError, match=r"album\[4\]: not a readable picture"):
+    with pytest.raises(
+        DataError, match=r"album\[4\]: 'a.png' is not a readable picture: its format is not known"
+    ) as caught:
         read(content)
+    assert caught.value.kind == "unreadable"
 
 
-def bomb(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that says it is enormous."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
-    )
+def test_what_pillow_would_start_a_program_for_or_a_text_can_pass_for_is_no_picture() -> None:
+    for content in (encoded(quarters(), "EPS"), encoded(quarters().convert("1"), "XBM")):
+        assert Image.open(io.BytesIO(content)).size == (8, 8)
+        with pytest.raises(DataError, match="its format is not known"):
+            read(content)
 
 
 @pytest.mark.parametrize("side", [8200, 10_000, 60_000, 2**31 - 1])
@@ -172,26 +171,83 @@ def test_a_picture_of_enormous_size_is_not_even_decoded(side: int, action: str) 
     with warnings.catch_warnings():
         warnings.simplefilter(action)  # type: ignore[arg-type]  # the library warns of some and refuses others
         with pytest.raises(DataError, match="pixels") as caught:
-            read(bomb(side, side))
-    assert caught.value.index == 4
+            read(png(side))
+    assert (caught.value.index, caught.value.kind) == (4, "too_large")
+
+
+def test_a_tile_is_as_large_as_a_picture_may_be() -> None:
+    assert (read(tiff(8, tile=64)) == 0).all()
+    with pytest.raises(DataError, match="32768 × 32768 pixels"):
+        read(tiff(8, tile=2**15))
+
+
+def test_every_nasty_file_is_what_it_is(tmp_path: Path) -> None:
+    rows = nasty_pictures(tmp_path)
+    assert sum(row.kind is None for row in rows) > 10
+    for index, row in enumerate(rows):
+        record = Record("nasty", index, row.fields, nasty_reader("nasty", index, tmp_path))
+        try:
+            assert read_picture(record, "image", 16).shape == (16, 16, 3)
+            kind = None
+        except DataError as error:
+            kind = error.kind
+        assert kind == row.kind, row.what
 
 
 def test_broken_files_of_every_kind_raise_nothing_but_data_errors() -> None:
     rng = np.random.default_rng(1)
-    originals = [encoded(quarters(), kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "DDS", "SGI")]
-    refused = 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for _ in range(40):
-            for original in originals:
-                content = bytearray(original)
-                for _ in range(4):
-                    content[rng.integers(len(content))] = rng.integers(256)
-                try:
-                    assert read(bytes(content)).shape == (8, 8, 3)
-                except DataError:
-                    refused += 1
-    assert refused > 50
+    noise = Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    kinds = ("PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
+    originals = [encoded(noise, kind) for kind in kinds]
+    originals += [encoded(noise, "JPEG", exif=exif.tobytes()), encoded(noise, "JPEG", progressive=True)]
+    outcomes: list[object] = []
+    for original in originals:
+        for content in mutations(original, rng, 40):
+            try:
+                outcomes.append(read(content).shape)
+            except DataError as error:
+                outcomes.append(error.kind)
+    assert outcomes.count((8, 8, 3)) > 100
+    assert outcomes.count("unreadable") > 400
+    assert set(outcomes) <= {(8, 8, 3), "unreadable", "too_large", "empty"}
+
+
+def pattern(width: int, height: int) -> Image.Image:
+    """Something like a photograph: detail of every size down to a pixel, the finer the fainter."""
+    rng = np.random.default_rng(3)
+    pixels = np.full((height, width), 128.0, np.float32)
+    for level in range(1, 12):
+        layer = Image.fromarray(rng.normal(0, 100 / level**1.5, (2**level, 2**level)).astype(np.float32))
+        pixels += np.asarray(layer.resize((width, height), Image.Resampling.BICUBIC))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+@pytest.mark.parametrize("size", [(1024, 1024), (1024, 682), (2048, 1536), (600, 400)])
+def test_a_photograph_looks_as_it_does_decoded_whole_and_scaled_by_lanczos(size: tuple[int, int]) -> None:
+    content = encoded(pattern(*size), "JPEG", quality=90)
+    side, middle = min(size), ((size[0] - min(size)) // 2, (size[1] - min(size)) // 2)
+    with Image.open(io.BytesIO(content)) as whole:
+        square = whole.crop((*middle, middle[0] + side, middle[1] + side))
+    expected = np.asarray(square.resize((256, 256), Image.Resampling.LANCZOS)).astype(float)
+    decibels = 10 * np.log10(255**2 / np.mean((read(content, 256) - expected) ** 2))
+    assert decibels > 51.5
+
+
+def test_bytes_of_a_row_are_read_and_named() -> None:
+    content = encoded(quarters())
+    for value in (content, {"bytes": content, "path": None}, {"bytes": content, "path": "b.png"}):
+        assert (
+            corners(read_picture(Record("album", 4, {"image": value}, nasty_reader("album", 4, Path())), "image", 8))[0]
+            == RED
+        )
+    for value, name in (
+        (content[:60], "the content of field 'image'"),
+        ({"bytes": content[:60], "path": "b.png"}, "'b.png'"),
+    ):
+        with pytest.raises(DataError, match=rf"album\[4\]: {name} is not a readable picture"):
+            read_picture(Record("album", 4, {"image": value}, nasty_reader("album", 4, Path())), "image", 8)
 
 
 def test_a_decoder_that_knows_a_format_only_in_part_is_a_data_error() -> None:

@@ -73,6 +73,21 @@ def test_any_text_comes_back_and_nothing_is_put_around_it(demo: Tokenizer, text:
         assert not {demo.bos_id, demo.eos_id} & set(ids)
 
 
+@PATIENT
+@given(st.lists(st.sampled_from([*all_special_tokens()[:8], "\n", "naïve ", "漢字", "🦊", "a step"]) | st.text()))
+def test_each_token_begins_where_it_is_said_to(demo: Tokenizer, parts: list[str]) -> None:
+    text = "".join(parts)
+    ids, starts = demo.encode_with_starts(text)
+    assert ids == demo.encode(text) == demo.backend.encode(text, add_special_tokens=False).ids
+    assert starts == sorted(starts)
+    special = [demo.token_id(token) for token in all_special_tokens()]
+    for number, start in zip(ids, starts, strict=True):
+        assert number not in special or text.startswith(demo.decode([number]), start)
+    for at in range(1, len(ids)):
+        if "\ufffd" not in (head := demo.decode(ids[:at])):
+            assert starts[at] == len(head)
+
+
 def test_loading_the_demo_tokenizer_changes_none_of_its_ids(demo: Tokenizer) -> None:
     shipped = Backend.from_file(str(demo_corpus() / "tokenizer" / "tokenizer.json"))
     assert demo.backend.get_vocab() == shipped.get_vocab()

@@ -4,23 +4,29 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
-from math import prod
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.patience import PATIENT
+from support.plain_weighting import BITS, groups_of, plain_learned, plain_weights
 
+from xoron_core.contract.config.data import SourceConfig
+from xoron_core.contract.errors import DataError
 from xoron_core.contract.modalities.text import TextConfig
+from xoron_core.contract.presets import resolve
 from xoron_core.contract.sources import demo_corpus
-from xoron_core.contract.special_tokens import GROUPS, all_special_tokens
+from xoron_core.contract.special_tokens import all_special_tokens
+from xoron_core.data.formats import format_record
+from xoron_core.data.records import Record, SampleOrigin
 from xoron_core.data.tokenizer import Tokenizer
-from xoron_core.modalities.text.weighting import GROUP_TERMS, TokenWeighting
+from xoron_core.modalities.text.modality import Text, TextSample
+from xoron_core.modalities.text.weighting import GROUP_TERMS, TokenWeighting, begins_inside
 
 WEIGHTS = {"reasoning": 1.5, "tool": 1.3, "anti_hallucination": 1.75, "code_execution": 0.5}
 FORMS = ("token", "block")
-BITS = {"reasoning": 1, "tool": 2, "anti_hallucination": 4, "code_execution": 8}
 Weighed = list[tuple[str, float, int]]
 
 
@@ -29,55 +35,35 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.load("demo")
 
 
+def options(form: str) -> dict[str, Any]:
+    return {
+        "weighting": form,
+        "cot_loss_weight": WEIGHTS["reasoning"],
+        "tool_loss_weight": WEIGHTS["tool"],
+        "anti_hallucination_loss_weight": WEIGHTS["anti_hallucination"],
+        "code_exec_loss_weight": WEIGHTS["code_execution"],
+    }
+
+
 @cache
 def weighting(form: str) -> TokenWeighting:
-    config = TextConfig.model_validate(
-        {
-            "weighting": form,
-            "cot_loss_weight": WEIGHTS["reasoning"],
-            "tool_loss_weight": WEIGHTS["tool"],
-            "anti_hallucination_loss_weight": WEIGHTS["anti_hallucination"],
-            "code_exec_loss_weight": WEIGHTS["code_execution"],
-        }
-    )
-    return TokenWeighting(config, tokenizer())
+    return TokenWeighting(TextConfig.model_validate(options(form)), tokenizer())
 
 
 @cache
-def groups_of(name: str) -> list[str]:
-    return [group for group in WEIGHTS if name in GROUPS[group]]
+def text_modality(form: str) -> Text:
+    return Text(resolve("demo", {"modalities": {"text": options(form)}}), tokenizer())
 
 
-@cache
-def tag_of(token: str) -> tuple[bool, str]:
-    """Whether a token closes, and the name in it; no name where it is ordinary text."""
-    tag = re.fullmatch(r"<\|(/?)([a-z_:]+)\|>", token)
-    return (tag[1] == "/", tag[2]) if tag else (False, "")
+def prepared(text: str, form: str, loss_on: str) -> TextSample:
+    """What a row becomes on its way through the source's format and the modality."""
+    source = SourceConfig.parse({"name": "a", "category": "conversation", "path": "p", "loss_on": loss_on})
+    record = Record("a", 0, {"text": text}, lambda name: name.encode())
+    return text_modality(form).prepare(format_record(record, source, seed=1), SampleOrigin("a", 0, 1))
 
 
 def reference(tokens: Sequence[str], form: str) -> Iterator[tuple[float, int]]:
-    """Weight and group mask of every token, one token after the other."""
-    stack: list[str] = []
-    for token in tokens:
-        closes, name = tag_of(token)
-        own = groups_of(name)
-        stands_alone = name.startswith("confidence:")
-        inside = [group for block in stack for group in groups_of(block)] + (own if stands_alone else [])
-        mask = sum(BITS[group] for group in set(inside))
-        if form == "block":
-            yield max((WEIGHTS[group] for group in inside), default=1.0), mask
-        else:
-            yield prod(WEIGHTS[group] for group in own), mask
-
-        if token in ("<|/system|>", "<|/user|>", "<|/assistant|>", "<|eos|>"):
-            stack = []
-        elif closes and own:
-            mine = [
-                at for at, block in enumerate(stack) if block == name or (block, name) == ("speculative", "uncertain")
-            ]
-            stack = stack[: mine[-1]] if mine else stack
-        elif own and not stands_alone:
-            stack.append(name)
+    return plain_weights(tokens, form, WEIGHTS)
 
 
 def weigh(text: str, form: str) -> Weighed:
@@ -144,6 +130,54 @@ def test_any_sequence_of_tags_is_weighed_as_the_reference_does(form: str, tokens
     expected = list(reference(tokens, form))
     assert np.allclose(found.weights_T, [weight for weight, _ in expected], rtol=1e-6, atol=0.0)
     assert found.groups_T.tolist() == [mask for _, mask in expected]
+
+
+DOCUMENTS = st.lists(
+    st.sampled_from(RELEVANT)
+    | st.sampled_from(["<|assistant|>", "<|/assistant|>", "<|user|>", "<|eos|>", "<|bos|>", "<|assistant|>\nyes"])
+    | st.sampled_from(["\n", " ", "a word", " and more", "naïve 🦊"]),
+    min_size=1,
+    max_size=30,
+).map(lambda parts: re.sub(r"(<\|assistant\|>)+\Z", "", "".join(parts)))  # which would ask for an answer
+
+
+@pytest.mark.parametrize("loss_on", ["all", "assistant"])
+@pytest.mark.parametrize("form", FORMS)
+@PATIENT
+@given(text=DOCUMENTS)
+def test_any_document_is_weighed_as_the_reference_does(form: str, loss_on: str, text: str) -> None:
+    whole = text if text.startswith("<|bos|>") else "<|bos|>" + text
+    whole = whole if whole.rstrip().endswith("<|eos|>") else whole + "<|eos|>"
+    tokens = [tokenizer().decode([number]) for number in tokenizer().encode(whole)]
+    learned = plain_learned(tokens) if loss_on == "assistant" else [True] * len(tokens)
+    expected = list(reference(tokens, form))
+    if not text.strip() or not any(learned):
+        with pytest.raises(DataError) as caught:
+            prepared(text, form, loss_on)
+        assert caught.value.kind == "empty"
+        return
+    found = prepared(text, form, loss_on)
+    assert found.ids.tolist() == tokenizer().encode(whole)
+    assert found.weights.dtype == np.float32
+    wanted = [weight * is_learned for (weight, _), is_learned in zip(expected, learned, strict=True)]
+    assert np.allclose(found.weights, wanted, rtol=1e-6, atol=0.0)
+    assert found.groups.tolist() == [mask for _, mask in expected]
+
+
+def test_the_turns_of_the_assistant_alone_are_learned() -> None:
+    found = prepared("<|user|>\na\n<|/user|><|assistant|>\nb\n<|/assistant|>", "block", "assistant")
+    pairs = [(tokenizer().decode([token]), weight) for token, weight in zip(found.ids, found.weights, strict=True)]
+    assert pairs == [
+        ("<|bos|>", 0), ("<|user|>", 0), ("\n", 0), ("a", 0), ("\n", 0), ("<|/user|>", 0), ("<|assistant|>", 0),
+        ("\n", 1), ("b", 1), ("\n", 1), ("<|/assistant|>", 1), ("<|eos|>", 1),
+    ]  # fmt: skip
+
+
+def test_a_token_counts_where_it_begins() -> None:
+    starts = np.array([0, 2, 4, 4, 7, 9])
+    assert begins_inside(starts, [(2, 4), (7, 8)]).tolist() == [False, True, False, False, True, False]
+    assert begins_inside(starts, [(0, 0), (4, 4), (4, 9)]).tolist() == [False, False, True, True, True, False]
+    assert not begins_inside(starts, []).any()
 
 
 @pytest.mark.parametrize("form", FORMS)

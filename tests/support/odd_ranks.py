@@ -10,25 +10,33 @@ from torch.amp import GradScaler
 
 from xoron_core.contract.config.training import TrainingConfig
 from xoron_core.contract.errors import DataError
-from xoron_core.data.sources import JsonlSource
+from xoron_core.data.preparation import Preparation
+from xoron_core.data.records import Sample, Ticket
+from xoron_core.data.sources.local import FileSource
 from xoron_core.training.precision import Precision
 from xoron_core.training.process import main
 
 ROW = 3
-"""That only rank 0 can read."""
+"""That rank 1 cannot read."""
 
 
 def unreadable() -> None:
     """As when a process has no file handle left."""
-    read = JsonlSource._read_file
+    read = Preparation.sample
 
-    def refuse(source: JsonlSource, index: int, relative: str) -> bytes:
-        if index == ROW:
-            raise DataError(source.name, index, f"cannot read {relative!r}: Too many open files")
-        return read(source, index, relative)
+    def refuse(preparation: Preparation, modality: str, ticket: Ticket) -> Sample:
+        if ticket.index == ROW:
+            raise DataError(preparation.sources[ticket.source].name, ticket.index, "Too many open files")
+        return read(preparation, modality, ticket)
 
     if os.environ["RANK"] == "1":
-        JsonlSource._read_file = refuse  # type: ignore[method-assign]
+        Preparation.sample = refuse  # type: ignore[method-assign]
+
+
+def other_files() -> None:
+    """As when what is mounted on one host is older than on the other."""
+    if os.environ["RANK"] == "1":
+        FileSource.__len__ = lambda _: 5  # type: ignore[method-assign]
 
 
 def scaled() -> None:
@@ -40,7 +48,7 @@ def scaled() -> None:
     Precision.of = staticmethod(of)  # type: ignore[method-assign,assignment]
 
 
-ODDITIES: dict[str, Callable[[], None]] = {"unreadable": unreadable, "scaled": scaled}
+ODDITIES: dict[str, Callable[[], None]] = {"unreadable": unreadable, "other files": other_files, "scaled": scaled}
 
 if __name__ == "__main__":
     ODDITIES[sys.argv[1]]()

@@ -1,6 +1,7 @@
 """One modality of the `demo` preset with its real rows and a model of its own."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,9 +9,10 @@ import torch
 
 from xoron_core.contract.config.run import RunConfig, merge
 from xoron_core.contract.presets import resolve
-from xoron_core.contract.sources import split_file
+from xoron_core.data.formats import format_record
 from xoron_core.data.records import Sample, SampleOrigin, derive_seed
-from xoron_core.data.sources import JsonlSource
+from xoron_core.data.sources import open_source
+from xoron_core.data.sources.base import Source
 from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.modalities.base import Batch, Modality
 from xoron_core.modalities.registry import enabled_modalities
@@ -29,11 +31,11 @@ class Workbench:
     def rows(self, count: int, seed: int = 0, split: str | None = None) -> list[Sample]:
         """The first training rows of the modality's first source, or those of another split."""
         source = self.config.data.sources[self.config.sources_of(self.modality.name)[0]]
-        reader = JsonlSource(source.name, split_file(source, split or source.split))
         origins = [SampleOrigin(source.name, at, derive_seed(seed, at)) for at in range(count)]
-        samples = [self.modality.prepare(reader.read(origin.index), origin) for origin in origins]
-        reader.close()
-        return samples
+        with closing(open_source(source, split or source.split, None)) as reader:
+            assert isinstance(reader, Source)
+            records = [format_record(reader.read(origin.index), source, origin.seed) for origin in origins]
+            return [self.modality.prepare(record, origin) for record, origin in zip(records, origins, strict=True)]
 
     def backward(self, *batches: Batch) -> float:
         """Add the gradients of one accumulation window; its objective."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from xoron_core.contract.errors import CheckpointError
+from xoron_core.contract.errors import AnotherFormatError, CheckpointError
 from xoron_core.training.checkpoint import (
     CheckpointContent,
     complete_checkpoints,
@@ -19,7 +19,7 @@ from xoron_core.training.checkpoint import (
     set_aside_later,
     write_checkpoint,
 )
-from xoron_core.training.errors import AnotherFormatError, DamagedCheckpointError
+from xoron_core.training.errors import DamagedCheckpointError
 
 
 def content(seed: int = 0) -> CheckpointContent:

@@ -43,7 +43,7 @@ def test_progress_is_told_for_every_sample(tmp_path: Path) -> None:
     modalities = enabled_modalities(config, Tokenizer.load("demo"))
     told: list[int] = []
     sources = sources_with_modality(config, modalities)
-    evaluation = EvaluationSet(sources, modalities, config.evaluation, lambda: told.append(1))
+    evaluation = EvaluationSet(sources, modalities, config.evaluation, on_progress=lambda: told.append(1))
     assert len(told) == sum(map(len, evaluation.samples.values())) + len(sources)
 
 

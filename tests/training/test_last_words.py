@@ -16,6 +16,7 @@ from support.tiny import tiny_config, tiny_corpus
 from xoron_core.contract.beat import read_beat
 from xoron_core.contract.commands import CommandKind
 from xoron_core.contract.errors import (
+    AnotherFormatError,
     CheckpointError,
     ConfigError,
     DataError,
@@ -29,7 +30,6 @@ from xoron_core.distributed.ranks import PeerLostError
 from xoron_core.training.build import build_trainer
 from xoron_core.training.control import Control
 from xoron_core.training.errors import (
-    AnotherFormatError,
     AnotherModelError,
     DamagedCheckpointError,
     StepsNotFiniteError,

@@ -1,5 +1,6 @@
 """The objective of one optimizer step."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from support.tiny import tiny_config, tiny_corpus
 from torch import Tensor
 
 from xoron_core.data.records import Sample, SampleOrigin
-from xoron_core.data.sources import JsonlSource
+from xoron_core.data.sources import open_source
+from xoron_core.data.sources.base import Source
 from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.modalities.base import Batch, Modality
 from xoron_core.modalities.registry import enabled_modalities
@@ -28,12 +30,15 @@ def parts(tmp_path: Path) -> Parts:
     modalities = enabled_modalities(config, tokenizer)
     model = build_model(config, modalities, tokenizer, torch.device("cpu"))
     samples: dict[str, list[Sample]] = {}
-    for name, folder in (("text", "text"), ("image_generation", "pictures")):
-        reader = JsonlSource(folder, corpus / folder / "train.jsonl")
-        samples[name] = [
-            modalities[name].prepare(reader.read(index), SampleOrigin(folder, index, index)) for index in range(6)
-        ]
-        reader.close()
+    for name in ("text", "image_generation"):
+        [number] = config.sources_of(name)
+        source = config.data.sources[number]
+        with closing(open_source(source, source.split, None)) as reader:
+            assert isinstance(reader, Source)
+            samples[name] = [
+                modalities[name].prepare(reader.read(index), SampleOrigin(source.name, index, index))
+                for index in range(6)
+            ]
     return model, modalities, samples
 
 

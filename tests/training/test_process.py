@@ -24,6 +24,7 @@ from xoron_core.contract.exit_codes import ExitCode
 from xoron_core.contract.run_directory import AttemptRecord, RunDirectory, new_record
 from xoron_core.contract.writer import EventWriter
 from xoron_core.data.dataset import TrueStreamingDataset
+from xoron_core.data.runner import Here
 from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.modalities.registry import enabled_modalities
 from xoron_core.training import build
@@ -133,9 +134,11 @@ def test_losses_that_are_no_numbers_end_the_run_with_their_samples(corpus: Path,
 def break_last_row_of_first_epoch(config: RunConfig, corpus: Path) -> None:
     modalities = enabled_modalities(config, Tokenizer.load("demo"))
     with closing(build_dataset(config, modalities)) as dataset:
-        batch = next(batch for batch in dataset if batch.ends_epoch)
-    assert len(batch.samples) == 1, "the last micro-batch has other rows; choose another batch size"
-    break_row(corpus, "pictures", batch.samples[0].origin.index, "{torn")
+        followed = dataset.follow(Here(dataset.preparation, lambda micro: micro, lambda: None))
+        last = next(drawn for drawn in followed if drawn.ends_epoch)
+    assert last.part is not None
+    [sample] = last.part.samples
+    break_row(corpus, "pictures", sample.origin.index, "{torn")
 
 
 def test_an_epoch_whose_last_rows_are_unreadable_ends_all_the_same(tmp_path: Path) -> None:
@@ -144,6 +147,7 @@ def test_an_epoch_whose_last_rows_are_unreadable_ends_all_the_same(tmp_path: Pat
         "data": {"max_bad_fraction": 0.5, "sources": [tiny_overrides(corpus)["data"]["sources"][1]]},
         "modalities": {"text": {"weight": 0.0}},
     }
+    overrides["data"] |= {"bucket_window": 1}
     overrides["data"]["sources"][0]["sample_repeat"] = 1
     config = tiny_config(corpus, overrides, max_steps=None, num_epochs=1)
     break_last_row_of_first_epoch(config, corpus)
@@ -277,7 +281,7 @@ def test_requests_are_looked_for_between_all_parts_of_the_set_up(corpus: Path, t
         build_trainer(
             config, [], Control(), checkpoint, seen.append, resources, between_parts=lambda: seen.append("between")
         )
-    assert seen == ["data", "between", "model", "between", "restoring"]
+    assert seen == ["data", "between", "between", "model", "between", "restoring"]
 
 
 def test_a_file_that_is_no_command_is_told_and_passed_over(corpus: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from xoron_core.training.process import run_attempt
 from xoron_core.training.trainer import XoronTrainer
 
 STEPS = 14
+EVAL_STEPS = 6
 EVALUATED = {"eval/text/loss", "eval/image_generation/loss"}
 
 
@@ -46,7 +47,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(corpus: Path, **changes: Any) -> RunConfig:
-    return tiny_config(corpus, max_steps=STEPS, eval_steps=5, **changes)
+    return tiny_config(corpus, **{"max_steps": STEPS, "eval_steps": 5, **changes})
 
 
 def train(run: RunDirectory, config: RunConfig, attempt: int, checkpoint: str | None = None) -> int:
@@ -78,7 +79,7 @@ def losses(run: RunDirectory, attempt: int) -> dict[int, dict[str, float]]:
     ids=["accumulation 1", "accumulation 3", "logging every 4 steps"],
 )
 def undisturbed(request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    config = config_of(corpus, **request.param)
+    config = config_of(corpus, eval_steps=EVAL_STEPS, **request.param)
     run = new_run(tmp_path_factory.mktemp("undisturbed"), config)
     assert train(run, config, 1) == ExitCode.COMPLETED
     return config, run
@@ -90,7 +91,7 @@ def ends_of_epochs(run: RunDirectory) -> list[int]:
     assert state["trainer"]["epoch"] >= 1, "the corpus is too large: no epoch ends within the run"
     for line in (run.path / "events.jsonl").read_text(encoding="utf-8").splitlines():
         event = json.loads(line)
-        if event["kind"] == "eval" and event["step"] % 5:
+        if event["kind"] == "eval" and event["step"] % EVAL_STEPS:
             found.append(event["step"])  # evaluations beside the regular ones are those of epochs' ends
     return found
 

@@ -1,37 +1,71 @@
 """`TrueStreamingDataset`: holds no data, follows the plan, yields micro-batches, resumes exactly."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from math import ceil, sqrt
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
-import numpy as np
 from torch.utils.data import IterableDataset
 
-from xoron_core.contract.config.data import SourceConfig
-from xoron_core.contract.errors import DataError
-from xoron_core.contract.sources import split_file
-from xoron_core.data.packing import RowPacker, count_rows, pack
-from xoron_core.data.plan import Plan, PlannedSource
-from xoron_core.data.progress import nothing
-from xoron_core.data.records import BadSample, MicroBatch, Preparer, Sample, SampleOrigin, Ticket, sample_id
-from xoron_core.data.sources import JsonlSource
+from xoron_core.contract.config.data import DataConfig, SourceConfig
+from xoron_core.contract.errors import AnotherFormatError, DataError, RanksDifferError
+from xoron_core.data.bad_rows import BadRows
+from xoron_core.data.feeds import open_feeds
+from xoron_core.data.lane import Lane, Runner, Taken
+from xoron_core.data.packing import Layout
+from xoron_core.data.plan import Plan, draw
+from xoron_core.data.preparation import Preparation
+from xoron_core.data.records import BadSample, Drawn, MicroBatch, Preparer, Ticket
+from xoron_core.data.runner import Here
 
-MIN_DRAWS_TO_JUDGE = 20
-CHANCE_SIGMAS = 4.0
-ESTIMATE_DOCUMENTS = 4096
+T = TypeVar("T")
+X = TypeVar("X")
+
+
+def alone(item: X) -> list[X]:
+    """What ranks exchange where there is only one."""
+    return [item]
+
+
+@dataclass(frozen=True)
+class DataShare:
+    """Which of several processes this is. `exchange` gives every one's item, in the order of ranks."""
+
+    rank: int = 0
+    num_ranks: int = 1
+    exchange: Callable[[Any], list[Any]] = alone
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What one rank tells the others of its part of a micro-batch."""
+
+    modality: str
+    digest: int
+    position: tuple[int, int]
+    has_more: bool
+    sample_ids: tuple[str, ...]
+    begun: Mapping[str, int]
+    tried: Mapping[str, int]
+    bad: tuple[BadSample, ...]
+    lost: tuple[Ticket, ...]
+    losses: Mapping[str, str]
+    skipped: tuple[str, ...]
+    summary: Any
 
 
 class TrueStreamingDataset(IterableDataset[MicroBatch]):
     """Interleaves sources by weight and yields micro-batches of one modality each, epoch after epoch.
 
-    A row that cannot be read is counted, reported with the next micro-batch and passed over; past `max_bad_fraction`
-    of a source's rows iteration raises DataError naming the source. A row in `skip` (`source[index]`) is passed over
+    A row that cannot be read is counted, told with a micro-batch and passed over; past `max_bad_fraction` of a source's
+    rows iteration raises DataError naming the source. A source that cannot be reached is tried again, then left out
+    until the next epoch or attempt, which begins with what it owes. A row in `skip` (`source[index]`) is passed over
     unread, counted, and told of the first time.
 
-    `sources` are pairs (configuration, modality name); `weights` are the modalities' shares of the micro-batches;
-    `num_ranks` processes share the rows of each, which has so many times as many. `on_progress` is called every now and
-    then while sources are looked through.
+    `sources` are pairs (configuration, modality name); `weights` are the modalities' shares of the micro-batches. Of
+    several processes (`share`) each reads its own rows only; all follow the plan in step. `cache` is where indexes of
+    files are kept. `on_progress` is called every now and then while something takes long.
     """
 
     def __init__(
@@ -40,230 +74,208 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         preparers: Mapping[str, Preparer],
         weights: dict[str, float],
         seed: int,
-        max_bad_fraction: float,
+        config: DataConfig,
+        *,
         skip: Collection[str] = (),
-        num_ranks: int = 1,
-        on_progress: Callable[[], None] = nothing,
+        share: DataShare | None = None,
+        cache: Path | None = None,
+        on_progress: Callable[[], None] = lambda: None,
     ) -> None:
-        self.readers = _open_readers((source for source, _ in sources), on_progress)
+        self.config = config
         self.preparers = preparers
-        self.max_bad_fraction = max_bad_fraction
-        self.skip = frozenset(skip)
-        self.num_ranks = num_ranks
+        self.weights = weights
+        self.share = share or DataShare()
         self.on_progress = on_progress
-        planned = [
-            PlannedSource(source.name, modality, source.weight, len(reader), source.sample_repeat)
-            for (source, modality), reader in zip(sources, self.readers, strict=True)
-        ]
-        self.plan = Plan(planned, weights, seed)
-        self._num_drawn = [0] * len(planned)
-        self._num_bad = [0] * len(planned)
-        self._num_skipped: dict[str, int] = {}
-        self._new_skipped: list[str] = []
+        self.preparation = Preparation([source for source, _ in sources], preparers, config.max_read_retries, cache)
+        self.feeds = open_feeds(sources, preparers, config, seed, cache, lambda _: on_progress())
+        self.skip = frozenset(skip)
+        self.lanes: dict[str, Lane[Any]] = {
+            name: Lane(name, Plan(self.feeds[name]), self._layout(preparer), self.share.rank, self.skip, seed)
+            for name, preparer in preparers.items()
+        }
+        num_rows = {feed.name: feed.num_rows for feeds in self.feeds.values() for feed in feeds}
+        self.bad_rows = BadRows(num_rows, config.max_bad_fraction)
+        self.epoch = 0
+        self._credit = dict.fromkeys(weights, 0.0)
+        self._positions = {name: lane.begin(self.epoch) for name, lane in self.lanes.items()}
+        self._drawn: Counter[str] = Counter(dict.fromkeys(num_rows, 0))
+        self._skipped: Counter[str] = Counter()
         self._has_samples = False  # this epoch, so far
-        self._pending: dict[str, tuple[Ticket, int]] = {}  # a document whose rest waits for the next micro-batch
-        self._pending_samples: dict[str, Sample] = {}
 
     def __iter__(self) -> Iterator[MicroBatch]:
+        """This process's micro-batches, prepared here; `follow` also tells what happens on the way."""
+        for drawn in self.follow(Here(self.preparation, lambda micro: micro, self.on_progress)):
+            if drawn.part is not None:
+                yield drawn.part
+
+    def follow(self, runner: Runner[T], summary: Callable[[T], Any] = lambda _: None) -> Iterator[Drawn[T]]:
+        """Micro-batches without end, as `runner` makes them. `summary` is what ranks tell each other of a part."""
+        is_open = self._is_open()
+        self._start_ahead(runner)
+        seen_bad: tuple[BadSample, ...] = ()
         while True:
-            if self.plan.is_exhausted and not self._pending:
-                self.plan.start_epoch(self.plan.epoch + 1)
-                self._has_samples = False
-            modality = self._next_modality()
-            bad: list[BadSample] = []
-            samples = self._assemble(self.preparers[modality], bad)
-            self._has_samples = self._has_samples or bool(samples)
-            ends_epoch = self.plan.is_exhausted and not self._pending
+            if not any(is_open.values()):
+                is_open = self._begin_epoch()
+                self._start_ahead(runner)
+            modality = draw({name: self.weights[name] for name, is_left in is_open.items() if is_left}, self._credit)
+            taken = self.lanes[modality].take(runner, self.epoch)
+            told = self._exchange(modality, taken, summary)
+            bad = self._count(told)
+            skipped = self._newly_skipped(told)
+            seen_bad = bad or seen_bad
+            is_open[modality] = any(theirs.has_more for theirs in told)
+            ends_epoch = not any(is_open.values())
             if ends_epoch and not self._has_samples:
-                raise self._nothing_is_left(bad)
-            skipped, self._new_skipped = tuple(self._new_skipped), []
-            if samples or bad or skipped or ends_epoch:
-                yield MicroBatch(modality, tuple(samples), tuple(bad), ends_epoch, self.state_dict(), skipped)
+                raise self._nothing_is_left(seen_bad)
+            yield Drawn(
+                modality=modality,
+                part=None if taken.part is None else taken.part.payload,
+                sample_ids=tuple(name for theirs in told for name in theirs.sample_ids),
+                summaries=tuple(theirs.summary for theirs in told if theirs.sample_ids),
+                bad=bad,
+                skipped=skipped,
+                alerts=self._lose(modality, told),
+                ends_epoch=ends_epoch,
+                state=self.state_dict(),
+            )
+
+    def _start_ahead(self, runner: Runner[Any]) -> None:
+        """What is wanted first of every modality, before what is wanted later of any."""
+        for depth in range(runner.ahead + 1) if runner.ahead else ():
+            for lane in self.lanes.values():
+                if lane.has_more(self.epoch):
+                    lane.start_ahead(runner, depth)
+
+    def _begin_epoch(self) -> dict[str, bool]:
+        """Raises: DataError when no source has anything."""
+        self.epoch += 1
+        self._has_samples = False
+        self._positions = {name: lane.begin(self.epoch) for name, lane in self.lanes.items()}
+        is_open = self._is_open()
+        if not any(is_open.values()):
+            raise self._nothing_is_left(())
+        return is_open
+
+    def _is_open(self) -> dict[str, bool]:
+        """Whether any rank has something left in this epoch, by modality."""
+        return {name: lane.is_open(self.epoch, self._positions[name]) for name, lane in self.lanes.items()}
+
+    def _exchange(self, modality: str, taken: Taken[T], summary: Callable[[T], Any]) -> list[_Told]:
+        """What all ranks say of their parts. Raises: RanksDifferError, on all of them, when their plans differ."""
+        lane, part, report = self.lanes[modality], taken.part, taken.report
+        own = _Told(
+            modality=modality,
+            digest=lane.window(lane.number).digest,
+            position=(lane.number, lane.taken),
+            has_more=lane.has_more(self.epoch),
+            sample_ids=() if part is None else part.sample_ids,
+            begun={} if part is None else part.begun,
+            tried={} if report is None else report.tried,
+            bad=() if report is None else report.bad,
+            lost=() if report is None else tuple(taken.tickets[place] for place in report.lost),
+            losses={} if report is None else report.losses,
+            skipped=taken.skipped,
+            summary=None if part is None else summary(part.payload),
+        )
+        told: list[_Told] = self.share.exchange(own)
+        for rank, theirs in enumerate(told):
+            same_window = theirs.position[0] == lane.number
+            if theirs.modality != modality or (same_window and theirs.digest != own.digest):
+                raise RanksDifferError(
+                    f"ranks {self.share.rank} and {rank} are to read different rows of {modality}; see that all of "
+                    "them find the same files behind every source"
+                )
+        self._positions[modality] = [theirs.position for theirs in told]
+        lane.forget_before(min(number for number, _ in self._positions[modality]))
+        return told
+
+    def _count(self, told: Sequence[_Told]) -> tuple[BadSample, ...]:
+        """Count what all ranks read; the rows that were unreadable. Raises: DataError when there are too many."""
+        for theirs in told:
+            self._drawn.update(theirs.begun)
+            self._drawn.update(row.source for row in theirs.bad)
+            self._has_samples = self._has_samples or bool(theirs.sample_ids)
+        return self.bad_rows.count((row for theirs in told for row in theirs.bad), [theirs.tried for theirs in told])
+
+    def _newly_skipped(self, told: Sequence[_Told]) -> tuple[str, ...]:
+        """Rows that are left out for the first time."""
+        names = [name for theirs in told for name in theirs.skipped]
+        new = tuple(name for name in dict.fromkeys(names) if name not in self._skipped)
+        self._skipped.update(names)
+        return new
+
+    def _lose(self, modality: str, told: Sequence[_Told]) -> tuple[str, ...]:
+        """Leave out the sources that a rank could not reach; what a person should know of it."""
+        lane = self.lanes[modality]
+        before = lane.plan.lost
+        reasons = {name: why for theirs in told for name, why in theirs.losses.items() if name not in before}
+        lane.owe(ticket for theirs in told for ticket in theirs.lost)
+        reasons |= {error.source: error.reason for error in lane.plan.losses}
+        lane.plan.losses.clear()
+        return tuple(
+            f"source {name!r} cannot be reached ({reason}); it is left out, its place is kept, and it is tried again "
+            "with the next epoch, or when the run is resumed"
+            for name, reason in reasons.items()
+        )
 
     def _nothing_is_left(self, bad: Sequence[BadSample]) -> DataError:
         """The error to raise when an epoch ends and no row of it could be used."""
         last = f"; the last: {bad[-1].reason}" if bad else ""
-        left_out = f" that is not among the {len(self._num_skipped)} left out" if self._num_skipped else ""
-        return DataError(self.readers[-1].name, None, f"no row of any source{left_out} can be read{last}")
+        left_out = f" that is not among the {len(self._skipped)} left out" if self._skipped else ""
+        source = [feed.name for feeds in self.feeds.values() for feed in feeds][-1]
+        return DataError(source, None, f"no row of any source{left_out} can be read{last}")
 
-    def _next_modality(self) -> str:
-        if self.plan.is_exhausted:
-            return next(name for name in self.preparers if name in self._pending)
-        return self.plan.next_modality()
-
-    def _assemble(self, preparer: Preparer, bad: list[BadSample]) -> list[Sample]:
-        """The samples of one micro-batch: as many as its rows hold, fewer at the end of an epoch."""
-        samples: list[Sample] = []
-        num_rows = self._num_rows(preparer)
-        packer = RowPacker(num_rows, preparer.row_length or 1)
-        while True:
-            drawn = self._next_sample(preparer, bad)
-            if drawn is None:
-                return samples
-            ticket, sample, start = drawn
-            stop = min(sample.length, start + packer.row_length)
-            if not packer.add(stop - start):
-                self._hold(preparer.name, ticket, start, sample)
-                return samples
-            samples.append(sample if stop - start == sample.length else sample.piece(start, stop))
-            if stop < sample.length:
-                self._hold(preparer.name, ticket, stop, sample)
-            elif preparer.row_length is None and len(samples) == num_rows:
-                return samples
-
-    def _num_rows(self, preparer: Preparer) -> int:
-        """Rows of a micro-batch, of all ranks."""
-        return preparer.rows_per_batch * self.num_ranks
-
-    def _next_sample(self, preparer: Preparer, bad: list[BadSample]) -> tuple[Ticket, Sample, int] | None:
-        """The next readable document of a modality and where to go on in it; None when this epoch has no more."""
-        if preparer.name in self._pending:
-            ticket, start = self._pending.pop(preparer.name)
-            sample = self._pending_samples.pop(preparer.name, None)
-            if sample is not None or not self._is_skipped(self.readers[ticket.source].name, ticket.index):
-                return ticket, sample or self._prepare(preparer, ticket), start
-        while self.plan.has_rows(preparer.name):
-            ticket = self.plan.next_ticket(preparer.name)
-            self._num_drawn[ticket.source] += 1
-            if self._is_skipped(self.readers[ticket.source].name, ticket.index):
-                continue
-            try:
-                return ticket, self._prepare(preparer, ticket), 0
-            except DataError as error:
-                bad.append(self._count_bad(ticket, error))
-        return None
-
-    def _is_skipped(self, source: str, index: int) -> bool:
-        """Whether a row is to be passed over; it is counted then."""
-        name = sample_id(source, index)
-        if name not in self.skip:
-            return False
-        self._num_skipped[name] = self._num_skipped.get(name, 0) + 1
-        if self._num_skipped[name] == 1:
-            self._new_skipped.append(name)
-        return True
-
-    def _prepare(self, preparer: Preparer, ticket: Ticket) -> Sample:
-        reader = self.readers[ticket.source]
-        return preparer.prepare(reader.read(ticket.index), SampleOrigin(reader.name, ticket.index, ticket.seed))
-
-    def _hold(self, modality: str, ticket: Ticket, start: int, sample: Sample) -> None:
-        self._pending[modality] = (ticket, start)
-        self._pending_samples[modality] = sample
-
-    def _count_bad(self, ticket: Ticket, error: DataError) -> BadSample:
-        self._num_bad[ticket.source] += 1
-        num_bad, num_drawn = self._num_bad[ticket.source], self._num_drawn[ticket.source]
-        name = self.readers[ticket.source].name
-        if self._has_too_many_bad(ticket.source):
-            raise DataError(
-                name,
-                ticket.index,
-                f"{error.reason}; that makes {num_bad} unreadable rows of {num_drawn}, more than "
-                f"data.max_bad_fraction {self.max_bad_fraction} allows; mend the source or raise the limit",
-            ) from error
-        return BadSample(name, ticket.index, error.reason, num_bad)
-
-    def _has_too_many_bad(self, source: int) -> bool:
-        """Whether more of a source's rows are unreadable than may be.
-
-        Certain as soon as they are too many for all the rows of the rounds begun; believed before that when they are
-        so many of the rows drawn that chance does not explain it.
-        """
-        num_bad, num_drawn, limit = self._num_bad[source], self._num_drawn[source], self.max_bad_fraction
-        num_rows = len(self.readers[source])
-        num_rounds = -(-num_drawn // num_rows)
-        if num_bad / (num_rounds * num_rows) > limit:
-            return True
-        chance = CHANCE_SIGMAS * sqrt(limit * (1 - limit) * num_drawn)
-        return num_drawn >= MIN_DRAWS_TO_JUDGE and num_bad > limit * num_drawn + chance
+    def _layout(self, preparer: Preparer) -> Layout:
+        rows = preparer.rows_per_batch
+        if preparer.row_length is not None:
+            window = self.config.pack_window
+        else:
+            window = rows * (self.config.bucket_window if preparer.varies_in_length else 1)
+        return Layout(self.share.num_ranks, window, rows, preparer.row_length, preparer.batch_tokens)
 
     @property
     def source_counts(self) -> dict[str, int]:
-        """Rows drawn from each source since the run began."""
-        return {reader.name: count for reader, count in zip(self.readers, self._num_drawn, strict=True)}
+        """Rows used of each source since the run began, and those that could not be."""
+        return dict(self._drawn)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the next micro-batch begins, as plain data."""
         return {
-            "plan": self.plan.state_dict(),
-            "drawn": self.source_counts,
-            "bad": {reader.name: count for reader, count in zip(self.readers, self._num_bad, strict=True)},
-            "skipped": dict(self._num_skipped),
+            "epoch": self.epoch,
+            "credit": dict(self._credit),
+            "drawn": dict(self._drawn),
+            "skip": sorted(self.skip),
+            "skipped": dict(self._skipped),
             "has_samples": self._has_samples,
-            "pending": {
-                name: {"source": self.readers[ticket.source].name, "index": ticket.index, "seed": ticket.seed, "at": at}
-                for name, (ticket, at) in self._pending.items()
-            },
+            **self.bad_rows.state_dict(),
+            "lanes": {name: lane.state_dict(self._positions[name]) for name, lane in self.lanes.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a saved state left off."""
-        self.plan.load_state_dict(state["plan"])
-        names = [reader.name for reader in self.readers]
-        self._num_drawn = [state["drawn"].get(name, 0) for name in names]
-        self._num_bad = [state["bad"].get(name, 0) for name in names]
-        self._num_skipped = dict(state.get("skipped", {}))  # an earlier version skipped nothing
-        self._new_skipped = []
-        self._has_samples = state.get("has_samples", True)  # an earlier version did not tell
-        self._pending_samples = {}
-        self._pending = {
-            modality: (Ticket(modality, names.index(entry["source"]), entry["index"], entry["seed"]), entry["at"])
-            for modality, entry in state["pending"].items()
-            if entry["source"] in names and modality in self.preparers
-        }
+        """Go on where a saved state left off, whatever the number of ranks was then. A source or modality that the
+        state does not know starts at its beginning.
 
-    def estimate_epoch(self, num_probes: int = 256) -> int:
-        """About how many micro-batches an epoch has; packing is tried on documents spread over each source."""
-        return sum(
-            ceil(self._estimate_rows(name, preparer, num_probes) / self._num_rows(preparer))
-            for name, preparer in self.preparers.items()
-        )
-
-    def _estimate_rows(self, modality: str, preparer: Preparer, num_probes: int) -> float:
-        pairs = zip(self.readers, self.plan.sources, strict=True)
-        own = [(reader, source.num_draws) for reader, source in pairs if source.modality == modality]
-        num_draws = sum(draws for _, draws in own)
-        if preparer.row_length is None or not own:
-            return num_draws
-        share = min(1.0, ESTIMATE_DOCUMENTS / num_draws)
-        lengths = np.concatenate(
-            [np.resize(self._probe(reader, preparer, num_probes), ceil(draws * share)) for reader, draws in own]
-        )
-        shuffled = np.random.Generator(np.random.PCG64(0)).permutation(lengths)
-        return count_rows(shuffled.tolist(), preparer.row_length) / share
-
-    def _probe(self, reader: JsonlSource, preparer: Preparer, num_probes: int) -> list[int]:
-        """Lengths of rows spread over a source; 0 for those that cannot be read."""
-        lengths = []
-        for index in sorted({int(at) for at in np.linspace(0, len(reader) - 1, num_probes)}):
-            self.on_progress()
-            try:
-                lengths.append(preparer.prepare(reader.read(index), SampleOrigin(reader.name, index, 0)).length)
-            except DataError:  # counted when the plan draws it
-                lengths.append(0)
-        return lengths
+        Raises: AnotherFormatError when an earlier version wrote it.
+        """
+        if "lanes" not in state:
+            raise AnotherFormatError("the checkpoint tells its place in the data as an earlier version did; start anew")
+        self.epoch = state["epoch"]
+        self._has_samples = state["has_samples"]
+        self._credit = {name: state["credit"].get(name, 0.0) for name in self._credit}
+        self._drawn = Counter({name: state["drawn"].get(name, 0) for name in self._drawn})
+        self._skipped = Counter(state["skipped"])
+        self.bad_rows.load_state_dict(state)
+        for name, lane in self.lanes.items():
+            if (saved := state["lanes"].get(name)) is None:
+                self._positions[name] = lane.restart(self.epoch)
+            else:
+                self._positions[name] = lane.load_state_dict(saved, self.epoch, state["skip"], self.preparation)
 
     def close(self) -> None:
-        """Let go of the sources' files."""
-        for reader in self.readers:
-            reader.close()
-
-
-def share_of(samples: Sequence[Sample], preparer: Preparer, rank: int, num_ranks: int) -> list[Sample]:
-    """What of a micro-batch one of its ranks trains on: every `num_ranks`-th row. It may be nothing."""
-    if preparer.row_length is None:
-        return list(samples[rank::num_ranks])
-    rows = pack([sample.length for sample in samples], preparer.rows_per_batch * num_ranks, preparer.row_length)
-    return [samples[at] for row in rows[rank::num_ranks] for at in row]
-
-
-def _open_readers(sources: Iterable[SourceConfig], on_progress: Callable[[], None]) -> list[JsonlSource]:
-    """A reader for each source; none stays open when one of them cannot be opened."""
-    with ExitStack() as opened:
-        readers = [
-            opened.enter_context(closing(JsonlSource(source.name, split_file(source, source.split), on_progress)))
-            for source in sources
-        ]
-        opened.pop_all()
-    return readers
+        """Let go of the sources."""
+        for lane in self.lanes.values():
+            lane.close()
+        for feeds in self.feeds.values():
+            for feed in feeds:
+                feed.close()
+        self.preparation.close()

@@ -1,21 +1,35 @@
 """What flows from a source to a micro-batch: tickets, records, samples."""
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
-from xoron_core.contract.errors import DataError
+from xoron_core.contract.errors import BadKind, DataError
+
+
+@dataclass(frozen=True)
+class StreamRow:
+    """A row of a stream, which cannot be read again by its number: its fields, and its place `at` in a part of the
+    stream that begins where `state` says."""
+
+    fields: Mapping[str, Any]
+    state: Mapping[str, Any]
+    at: int
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """One draw of the plan: which row of which source, and the seed of everything random about it."""
+    """One draw of the plan: which row of which source, and the seed of everything random about it.
 
-    modality: str
+    `span`: only this part of its sample, where another part was in a micro-batch of a layout that is no more.
+    """
+
     source: int
     index: int
     seed: int
+    span: tuple[int, int] | None = None
+    row: StreamRow | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -33,8 +47,10 @@ class Record:
         Raises: DataError when it is missing, empty, of another type or not Unicode.
         """
         value = self.fields.get(key)
-        if not isinstance(value, str) or not value.strip():
-            raise self.error(f"field {key!r} must be a text that is not empty, got {value!r:.80}")
+        if not isinstance(value, str):
+            raise self.error(f"field {key!r} must be a text, got {value!r:.80}", "wrong_type")
+        if not value.strip():
+            raise self.error(f"field {key!r} must be a text that is not empty, got {value!r:.80}", "empty")
         if not value.isascii():
             try:
                 value.encode()
@@ -42,9 +58,36 @@ class Record:
                 raise self.error(f"field {key!r} is not Unicode text: {error}") from error
         return value
 
-    def error(self, reason: str) -> DataError:
+    def media(self, key: str) -> bytes:
+        """The bytes of a picture, clip or sound: the field holds them, `{bytes, path}`, or the name of a file.
+
+        Raises: DataError when it does not, the file is missing, or there are no bytes in it.
+        """
+        value = self.fields.get(key)
+        if key in self.fields and value in (None, ""):
+            raise self.error(f"field {key!r} is empty", "empty")
+        if isinstance(value, Mapping):
+            value = value.get("path") if value.get("bytes") is None else value["bytes"]
+        if isinstance(value, bytes | bytearray | memoryview):
+            content = bytes(value)
+        elif isinstance(value, str) and value.strip():
+            content = self.read(value)
+        else:
+            what = "a name of a file, bytes, or {bytes, path}"
+            raise self.error(f"field {key!r} must be {what}, got {value!r:.80}", "wrong_type")
+        if not content:
+            raise self.error(f"{self.media_name(key)} is empty", "empty")
+        return content
+
+    def media_name(self, key: str) -> str:
+        """What messages call the picture, clip or sound of a field."""
+        value = self.fields.get(key)
+        path = value.get("path") if isinstance(value, Mapping) else value
+        return repr(path) if isinstance(path, str) else f"the content of field {key!r}"
+
+    def error(self, reason: str, kind: BadKind = "unreadable") -> DataError:
         """The error to raise about this row."""
-        return DataError(self.source, self.index, reason)
+        return DataError(self.source, self.index, reason, kind)
 
 
 @dataclass(frozen=True)
@@ -66,7 +109,7 @@ class SampleOrigin:
 
 
 class Sample(Protocol):
-    """What `prepare` makes of a record; `length` is what packing counts (tokens; 1 where nothing is packed)."""
+    """What `prepare` makes of a record."""
 
     @property
     def origin(self) -> SampleOrigin:
@@ -74,10 +117,14 @@ class Sample(Protocol):
 
     @property
     def length(self) -> int:
-        """Size in the unit of its modality's packing."""
+        """Positions that it takes in a row; a micro-batch of rows that are not packed is as wide as its longest."""
+
+    @property
+    def shape(self) -> Hashable:
+        """Samples of different shapes have no place in one micro-batch."""
 
     def piece(self, start: int, stop: int) -> "Sample":
-        """The part of it from `start` up to `stop`."""
+        """The positions from `start` up to `stop`, where samples are packed."""
 
 
 class Preparer(Protocol):
@@ -95,31 +142,64 @@ class Preparer(Protocol):
     def rows_per_batch(self) -> int:
         """Rows of a micro-batch."""
 
+    @property
+    def batch_tokens(self) -> int | None:
+        """Most positions of a micro-batch, padding included; None: `rows_per_batch` decides."""
+
+    @property
+    def varies_in_length(self) -> bool:
+        """Whether samples that are not packed are worth sorting by length."""
+
+    @property
+    def max_per_epoch(self) -> int | None:
+        """Most samples of an epoch; None: all."""
+
     def prepare(self, record: Record, origin: SampleOrigin) -> Sample:
         """The sample in a record. Raises: DataError."""
+
+    def join(self, samples: Sequence[Any]) -> Sample:
+        """The row that these samples and pieces make, one after the other, where samples are packed."""
 
 
 @dataclass(frozen=True)
 class BadSample:
-    """A row that could not be read, and how many of its source could not so far."""
+    """A row that could not be read, of what kind its trouble is, and how many of its source could not so far."""
 
     source: str
     index: int
+    kind: BadKind
     reason: str
-    count: int
+    count: int = 0
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Samples of one modality, of all ranks, what was unreadable or (for the first time) left out on the way, and the
-    data set's state right after them."""
+    """Rows of one modality, the names of the samples in them, and how many samples of each source begin there."""
 
     modality: str
     samples: tuple[Sample, ...]
+    sample_ids: tuple[str, ...]
+    begun: Mapping[str, int]
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Drawn(Generic[T]):
+    """A micro-batch as the data set gives it: this rank's part (None where it has none), what all ranks say of theirs,
+    and what happened on the way, on all of them: rows that were unreadable or (for the first time) left out, sources
+    that were lost. `state` is the data set's right after it."""
+
+    modality: str
+    part: T | None
+    sample_ids: tuple[str, ...]
+    summaries: tuple[Any, ...]
     bad: tuple[BadSample, ...]
+    skipped: tuple[str, ...]
+    alerts: tuple[str, ...]
     ends_epoch: bool
     state: dict[str, Any]
-    skipped: tuple[str, ...] = ()
 
 
 def sample_id(source: str, index: int) -> str:

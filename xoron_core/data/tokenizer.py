@@ -66,8 +66,15 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, with nothing put around it."""
-        ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
+        # The one call that does not work out where each token stands, a fifth of the time.
+        [encoding] = self.backend.encode_batch_fast([text], add_special_tokens=False)
+        ids: list[int] = encoding.ids
         return ids
+
+    def encode_with_starts(self, text: str) -> tuple[list[int], list[int]]:
+        """The ids of a text, and the character at which each token begins."""
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        return encoding.ids, [start for start, _ in encoding.offsets]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens written out."""

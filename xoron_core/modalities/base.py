@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -10,8 +10,7 @@ from torch import Tensor
 
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.modalities.base import ModalityConfig
-from xoron_core.data.dataset import share_of
-from xoron_core.data.records import BadSample, MicroBatch, Record, Sample, SampleOrigin
+from xoron_core.data.records import MicroBatch, Record, Sample, SampleOrigin
 from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.model.xoron import XoronMultimodalModel
 
@@ -24,10 +23,10 @@ P = TypeVar("P")
 
 @dataclass
 class Batch:
-    """Collated samples of one modality.
+    """Collated rows of one modality: this process's part of a micro-batch, none where it has none.
 
-    `counts` holds the count of every term of the objective, known before any forward pass. Where ranks share it,
-    `tensors` and `num_samples` are this rank's part, none when no row is left for it; `sample_ids` are of all.
+    `counts` holds the count of every term of the objective, known before any forward pass. Once the data set has given
+    it out, `counts`, `num_tokens` and `sample_ids` are of all ranks together.
     """
 
     modality: str
@@ -36,10 +35,6 @@ class Batch:
     num_samples: int
     num_tokens: int
     sample_ids: tuple[str, ...]
-    bad: tuple[BadSample, ...] = ()
-    ends_epoch: bool = False
-    data_state: dict[str, Any] = field(default_factory=dict)
-    skipped: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on `device`."""
@@ -69,6 +64,8 @@ class Modality(ABC, Generic[S, P]):
     name: ClassVar[str]
     components: ClassVar[frozenset[str]]
     """Parts of the model that it needs."""
+    varies_in_length: ClassVar[bool] = True
+    """Whether its samples are worth sorting by length; those of clips are large, and much alike."""
     eval_repeats: ClassVar[int] = 1
     """Times that evaluation looks at each row, with different noise and times."""
 
@@ -87,6 +84,16 @@ class Modality(ABC, Generic[S, P]):
         return self.config.batch_size or self.run_config.training.batch_size
 
     @property
+    def batch_tokens(self) -> int | None:
+        """Most positions of a micro-batch, padding included; None: `rows_per_batch` decides."""
+        return self.config.batch_tokens
+
+    @property
+    def max_per_epoch(self) -> int | None:
+        """Most samples of an epoch; None: all."""
+        return self.config.max_per_epoch
+
+    @property
     def objective(self) -> Mapping[str, float]:
         """Terms of `loss` that are trained on, and their factors."""
         return {"loss": 1.0}
@@ -103,9 +110,14 @@ class Modality(ABC, Generic[S, P]):
         Raises: DataError with source, index and reason.
         """
 
+    def join(self, samples: Sequence[S]) -> S:
+        """The row that these samples make one after the other, where samples are packed."""
+        [sample] = samples
+        return sample
+
     @abstractmethod
     def collate(self, samples: Sequence[S]) -> Batch:
-        """The batch of these samples: a pure function of them, with fixed keys and dtypes."""
+        """The batch of these rows: a pure function of them, with fixed keys and dtypes."""
 
     @abstractmethod
     def loss(self, model: XoronMultimodalModel, batch: Batch) -> LossTerms:
@@ -138,21 +150,13 @@ class Modality(ABC, Generic[S, P]):
 
 
 class Collator:
-    """Turns what the data set yields into batches; the `collate_fn` of the trainer's loader."""
+    """Turns what the data set yields into batches; the `collate_fn` of the trainer."""
 
-    def __init__(self, modalities: Mapping[str, Modality[Any, Any]], rank: int = 0, num_ranks: int = 1) -> None:
+    def __init__(self, modalities: Mapping[str, Modality[Any, Any]]) -> None:
         self.modalities = modalities
-        self.rank = rank
-        self.num_ranks = num_ranks
 
     def __call__(self, micro: MicroBatch) -> Batch:
-        """This rank's part of a micro-batch; without samples it is empty and carries only what was unreadable."""
-        modality = self.modalities[micro.modality]
-        own = share_of(micro.samples, modality, self.rank, self.num_ranks)
-        batch = modality.collate(own) if own else Batch(micro.modality, {}, {}, 0, 0, ())
-        batch.sample_ids = tuple(sample.origin.id for sample in micro.samples)
-        batch.bad = micro.bad
-        batch.skipped = micro.skipped
-        batch.ends_epoch = micro.ends_epoch
-        batch.data_state = micro.state
+        """The batch of a micro-batch."""
+        batch = self.modalities[micro.modality].collate(micro.samples)
+        batch.sample_ids = micro.sample_ids
         return batch

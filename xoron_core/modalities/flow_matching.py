@@ -8,6 +8,7 @@ the frames of a clip).
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from xoron_core.contract.config.moe import MoeConfig
+from xoron_core.contract.config.generators import GeneratorConfig
 from xoron_core.contract.modalities.flow_matching import FlowMatchingConfig
 from xoron_core.contract.special_tokens import BOS
 from xoron_core.data.records import SampleOrigin
@@ -33,17 +34,24 @@ P = TypeVar("P")
 
 @dataclass(frozen=True)
 class CaptionedSample:
-    """A picture [S, S, 3] or a clip [T, S, S, 3] of bytes, its caption and the ids of that."""
+    """A picture [S, S, 3] or a clip [T, S, S, 3] of bytes, its caption and the ids of that, and how many tokens its
+    latents make."""
 
     origin: SampleOrigin
     pixels: npt.NDArray[np.uint8]
     caption: str
     prompt_ids: tuple[int, ...]
+    num_patches: int
 
     @property
     def length(self) -> int:
-        """One: nothing is packed."""
-        return 1
+        """Tokens of latents and caption."""
+        return self.num_patches + len(self.prompt_ids)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Pictures of one size are stacked."""
+        return self.pixels.shape
 
     def piece(self, start: int, stop: int) -> "CaptionedSample":
         """Itself: it has no parts."""
@@ -64,8 +72,8 @@ class FlowMatching(Modality[CaptionedSample, P]):
 
     @property
     @abstractmethod
-    def experts(self) -> MoeConfig:
-        """The experts of its generator."""
+    def generator_config(self) -> GeneratorConfig:
+        """What its generator is built by."""
 
     @property
     @abstractmethod
@@ -79,11 +87,17 @@ class FlowMatching(Modality[CaptionedSample, P]):
     @property
     def objective(self) -> Mapping[str, float]:
         """The flow loss, and the experts' balance loss where that is how they are balanced."""
-        return {"loss": 1.0, "moe_aux": 1.0} if self.experts.balance == "aux_loss" else {"loss": 1.0}
+        return {"loss": 1.0, "moe_aux": 1.0} if self.generator_config.moe.balance == "aux_loss" else {"loss": 1.0}
 
     def prompt_ids(self, caption: str) -> tuple[int, ...]:
         """The ids of a caption, cut to the longest there may be."""
         return tuple(self.tokenizer.encode(BOS + caption)[: self.config.max_prompt_tokens])
+
+    def captioned(self, origin: SampleOrigin, pixels: npt.NDArray[np.uint8], caption: str) -> CaptionedSample:
+        """The sample of a picture or clip and its caption."""
+        *times, _, height, width = self.latent_shape
+        num_patches = prod(times) * height * width // self.generator_config.patch_size**2
+        return CaptionedSample(origin, pixels, caption, self.prompt_ids(caption), num_patches)
 
     def collate(self, samples: Sequence[CaptionedSample]) -> Batch:
         """What is to be made, [B, …, 3, S, S] in [-1, 1], `prompt_ids` and `prompt_mask` [B, L], and what is drawn

@@ -43,8 +43,13 @@ class MediaTextSample(Generic[Media]):
 
     @property
     def length(self) -> int:
-        """One: nothing is packed."""
-        return 1
+        """Tokens of prompt and answer."""
+        return len(self.prompt_ids) + len(self.answer_ids)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of pictures and clips, which are stacked; sound is padded."""
+        return self.media.shape if self.media.ndim > 1 else ()
 
     def piece(self, start: int, stop: int) -> "MediaTextSample[Media]":
         """Itself: it has no parts."""
@@ -60,7 +65,7 @@ def text_beside_media(record: Record, key: str) -> str:
     text = record.text(key)
     for token, meaning in ((opening(PLACEHOLDER), "stands for media"), (EOS, "ends a text")):
         if token in text:
-            raise record.error(f"field {key!r} contains {token}, which {meaning}; take it out")
+            raise record.error(f"field {key!r} contains {token}, which {meaning}; take it out", "wrong_type")
     return text
 
 
@@ -112,14 +117,15 @@ class MediaText(Modality[MediaTextSample[Any], MediaTextSample[Any]]):
         if len(ids) > self.config.max_answer_tokens:
             raise record.error(
                 f"the answer has {len(ids)} tokens, more than modalities.{self.name}.max_answer_tokens "
-                f"{self.config.max_answer_tokens}; shorten it or raise the limit"
+                f"{self.config.max_answer_tokens}; shorten it or raise the limit",
+                "too_long",
             )
         return ids
 
     def collate(self, samples: Sequence[MediaTextSample[Any]]) -> Batch:
         """Rows [B, T], padded on the right: `input_ids`, `labels` (the answer; -100 elsewhere), `document_ids` (0, and
         -1 where there is padding), `prompt_lengths` [B], and what the media become."""
-        lengths = [len(sample.prompt_ids) + len(sample.answer_ids) for sample in samples]
+        lengths = [sample.length for sample in samples]
         shape = (len(samples), -(-max(lengths) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE)
         input_ids = np.full(shape, self.tokenizer.pad_id, dtype=np.int64)
         labels = np.full(shape, IGNORED, dtype=np.int64)

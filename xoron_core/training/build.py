@@ -13,8 +13,10 @@ from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.errors import ConfigError
 from xoron_core.contract.events import PhaseName
 from xoron_core.contract.sources import check_sources
-from xoron_core.data.dataset import TrueStreamingDataset
-from xoron_core.data.progress import nothing
+from xoron_core.data.dataset import DataShare, TrueStreamingDataset
+from xoron_core.data.estimate import estimate_epoch
+from xoron_core.data.formats import check_format
+from xoron_core.data.indexing import index_sources
 from xoron_core.data.records import derive_seed
 from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.distributed.ranks import Alone, Ranks
@@ -82,19 +84,22 @@ def build_dataset(
     config: RunConfig,
     modalities: dict[str, Modality[Any, Any]],
     skip: Collection[str] = (),
-    num_ranks: int = 1,
-    on_progress: Callable[[], None] = nothing,
+    ranks: Ranks | None = None,
+    cache: Path | None = None,
+    on_progress: Callable[[], None] = lambda: None,
 ) -> TrueStreamingDataset:
     """The training data of the enabled modalities, without the samples in `skip`."""
+    ranks = ranks or Alone()
     return TrueStreamingDataset(
         sources_with_modality(config, modalities),
         modalities,
         config.modality_weights(),
         config.training.seed,
-        config.data.max_bad_fraction,
-        skip,
-        num_ranks,
-        on_progress,
+        config.data,
+        skip=skip,
+        share=DataShare(ranks.rank, ranks.world_size, ranks.gather),
+        cache=cache,
+        on_progress=on_progress,
     )
 
 
@@ -111,7 +116,7 @@ def total_steps(config: RunConfig, dataset: TrueStreamingDataset) -> int:
     training = config.training
     if training.max_steps is not None:
         return training.max_steps
-    per_epoch = dataset.estimate_epoch() / training.gradient_accumulation_steps
+    per_epoch = estimate_epoch(dataset) / training.gradient_accumulation_steps
     return max(1, round(per_epoch * training.num_epochs))
 
 
@@ -124,14 +129,20 @@ def build_trainer(
     resources: ExitStack,
     ranks: Ranks | None = None,
     skip: Collection[str] = (),
-    between_parts: Callable[[], None] = nothing,
+    between_parts: Callable[[], None] = lambda: None,
+    cache: Path | None = None,
+    on_detail: Callable[[str], None] = lambda _: None,
 ) -> XoronTrainer:
     """A trainer that is ready to train, without the samples in `skip`; what it keeps open is closed with `resources`.
 
     `on_phase` and `between_parts` are called at the same points on all ranks, and may raise to leave the set-up.
+    `cache` is where indexes of files are kept; `on_detail` is told how far looking through them is.
     Raises: ConfigError, DataError or CheckpointError, whatever stands in the way, before the first step.
     """
     check_sources(config)
+    for name in config.modality_weights():
+        for index in config.sources_of(name):
+            check_format(config.data.sources[index], f"data.sources.{index}")
     torch.set_num_threads(config.resources.threads or torch.get_num_threads())
     ranks = ranks or Alone()
     device = pick_device(config, ranks)
@@ -139,11 +150,15 @@ def build_trainer(
     on_phase("data")
     tokenizer = Tokenizer.load(config.model.tokenizer)
     modalities = enabled_modalities(config, tokenizer)
-    dataset = build_dataset(config, modalities, skip, ranks.world_size, control.poll)
-    resources.enter_context(closing(dataset))
+    sources = sources_with_modality(config, modalities)
+    if ranks.is_first:  # the others find the indexes in the cache
+        index_sources([source for source, _ in sources], cache, control.poll, on_detail)
     between_parts()
-    held_out = sources_with_modality(config, modalities) if ranks.is_first else []  # only rank 0 evaluates
-    evaluation = EvaluationSet(held_out, modalities, config.evaluation, control.poll)
+    dataset = build_dataset(config, modalities, skip, ranks, cache, control.poll)
+    resources.enter_context(closing(dataset))
+    held_out = sources if ranks.is_first else []  # only rank 0 evaluates
+    evaluation = EvaluationSet(held_out, modalities, config.evaluation, cache, control.poll)
+    between_parts()
     on_phase("model")
     model = build_model(config, modalities, tokenizer, device, is_resumed=resume_from is not None)
     parts = model.num_parameters()
@@ -160,7 +175,7 @@ def build_trainer(
         scheduler,
         config.training,
         config.model,
-        Collator(modalities, ranks.rank, ranks.world_size),
+        Collator(modalities),
         resume_from=resume_from,
         tokenizer=tokenizer,
         eval_dataset=evaluation,

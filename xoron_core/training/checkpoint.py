@@ -20,10 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from xoron_core.contract.errors import CheckpointError
+from xoron_core.contract.errors import AnotherFormatError, CheckpointError
 from xoron_core.contract.files import fsync_directory
-from xoron_core.data.progress import nothing
-from xoron_core.training.errors import AnotherFormatError, DamagedCheckpointError
+from xoron_core.training.errors import DamagedCheckpointError
 
 MANIFEST = "manifest.json"
 PARTIAL, RETIRED, ASIDE = ".partial", ".retired", ".aside"
@@ -47,7 +46,7 @@ class CheckpointContent:
         return SMALL_FILES_BYTES + sum(tensor.nbytes for named in self.tensors.values() for tensor in named.values())
 
 
-def write_checkpoint(target: Path, content: CheckpointContent, on_progress: Callable[[], None] = nothing) -> int:
+def write_checkpoint(target: Path, content: CheckpointContent, on_progress: Callable[[], None] = lambda: None) -> int:
     """Write a checkpoint at `target`; the bytes it takes. One that stands there already is set aside when it is whole.
 
     `on_progress` is called every now and then meanwhile.
@@ -79,7 +78,7 @@ def write_checkpoint(target: Path, content: CheckpointContent, on_progress: Call
     return sum(int(entry["size"]) for entry in files.values())
 
 
-def read_checkpoint(path: Path, on_progress: Callable[[], None] = nothing) -> CheckpointContent:
+def read_checkpoint(path: Path, on_progress: Callable[[], None] = lambda: None) -> CheckpointContent:
     """A checkpoint whose every byte is as it was written.
 
     Raises: DamagedCheckpointError naming the file that is missing, cut short or altered; AnotherFormatError when
@@ -99,7 +98,7 @@ def read_checkpoint(path: Path, on_progress: Callable[[], None] = nothing) -> Ch
     return CheckpointContent(tensors, state, (path / "config.yaml").read_text(encoding="utf-8"))
 
 
-def verify_checkpoint(path: Path, on_progress: Callable[[], None] = nothing) -> None:
+def verify_checkpoint(path: Path, on_progress: Callable[[], None] = lambda: None) -> None:
     """Compare every file with the manifest.
 
     Raises: CheckpointError naming the file that is missing, cut short or altered; AnotherFormatError when another

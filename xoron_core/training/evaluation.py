@@ -1,6 +1,9 @@
 """Evaluation on held-out rows, the same rows, noise and times at every call."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +12,11 @@ import torch
 from xoron_core.contract.config.data import SourceConfig
 from xoron_core.contract.config.training import EvaluationConfig
 from xoron_core.contract.errors import DataError
-from xoron_core.contract.sources import split_file
-from xoron_core.data.packing import RowPacker
-from xoron_core.data.progress import nothing
-from xoron_core.data.records import Sample, SampleOrigin, derive_seed
-from xoron_core.data.sources import JsonlSource
+from xoron_core.data.formats import format_record
+from xoron_core.data.packing import Layout, arrange
+from xoron_core.data.records import Record, Sample, SampleOrigin, derive_seed
+from xoron_core.data.sources import open_source
+from xoron_core.data.sources.base import Source, Stream, stream_record
 from xoron_core.modalities.base import Batch, Modality
 from xoron_core.model.xoron import XoronMultimodalModel
 from xoron_core.training.metrics import MetricWindow
@@ -23,10 +26,10 @@ SHUFFLED_LOSS = "shuffled_loss"
 
 
 class EvaluationSet:
-    """Held-out rows of every source, spread evenly over its split, prepared once.
+    """Held-out rows of every source, spread evenly over its split (a stream's: its first), prepared once.
 
-    A row that cannot be read is left out; why stands in `unreadable`. `on_progress` is called every now and then while
-    rows are prepared.
+    A row that cannot be read is left out; why stands in `unreadable`. `cache` is where indexes of files are kept.
+    `on_progress` is called every now and then while rows are prepared.
     """
 
     def __init__(
@@ -34,7 +37,8 @@ class EvaluationSet:
         sources: Sequence[tuple[SourceConfig, str]],
         modalities: Mapping[str, Modality[Any, Any]],
         config: EvaluationConfig,
-        on_progress: Callable[[], None] = nothing,
+        cache: Path | None = None,
+        on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.modalities = modalities
         self.config = config
@@ -43,22 +47,21 @@ class EvaluationSet:
         self.samples: dict[str, list[Sample]] = {name: [] for name in modalities}
         for source, modality in sources:
             if source.eval_split is not None:
-                path = split_file(source, source.eval_split)
-                self._read(JsonlSource(source.name, path, on_progress), modalities[modality])
+                with closing(open_source(source, source.eval_split, cache, lambda _: on_progress())) as opened:
+                    self._read(opened, source, modalities[modality])
 
-    def _read(self, reader: JsonlSource, modality: Modality[Any, Any]) -> None:
-        count = min(len(reader), self.config.max_per_dataset_eval)
-        for index in sorted({int(at) for at in np.linspace(0, len(reader) - 1, count)}):
+    def _read(self, opened: Source | Stream, source: SourceConfig, modality: Modality[Any, Any]) -> None:
+        for index, read in _spread(opened, source, self.config.max_per_dataset_eval):
             for repeat in range(modality.eval_repeats):
-                seed = derive_seed(self.config.seed, reader.name, index, repeat)
-                origin = SampleOrigin(reader.name, index, seed, (repeat, modality.eval_repeats))
+                seed = derive_seed(self.config.seed, source.name, index, repeat)
+                origin = SampleOrigin(source.name, index, seed, (repeat, modality.eval_repeats))
                 self.on_progress()
                 try:
-                    self.samples[modality.name].append(modality.prepare(reader.read(index), origin))
+                    record = format_record(read(), source, seed)
+                    self.samples[modality.name].append(modality.prepare(record, origin))
                 except DataError as error:
                     self.unreadable.append(error)
                     break
-        reader.close()
 
     def batches(self) -> Iterator[Batch]:
         """Every held-out row once (with its repeats), a modality after the other."""
@@ -87,20 +90,23 @@ class EvaluationSet:
             yield from (modality.for_evaluation(modality.collate(group)) for group in _groups(samples, modality))
 
 
+def _spread(opened: Source | Stream, source: SourceConfig, count: int) -> Iterator[tuple[int, Callable[[], Record]]]:
+    """Numbers of rows, and how to read each."""
+    if isinstance(opened, Stream):
+        for index, fields in enumerate(opened.take(count)):
+            yield index, partial(stream_record, source.name, index, fields)
+        return
+    for index in sorted({int(at) for at in np.linspace(0, len(opened) - 1, min(len(opened), count))}):
+        yield index, partial(opened.read, index)
+
+
 def _groups(samples: Sequence[Sample], modality: Modality[Any, Any]) -> Iterator[list[Sample]]:
-    """Samples in batches as large as those of training; what is longer than a row is cut."""
-    limit = modality.row_length or 1
-    packer = RowPacker(modality.rows_per_batch, limit)
-    group: list[Sample] = []
-    for sample in samples:
-        part = sample if sample.length <= limit else sample.piece(0, limit)
-        if not packer.add(part.length):
-            yield group
-            packer, group = RowPacker(modality.rows_per_batch, limit), []
-            packer.add(part.length)
-        group.append(part)
-    if group:
-        yield group
+    """Rows in batches as large as those of training; what is longer than a row is cut."""
+    limit = modality.row_length
+    cut = [sample if limit is None or sample.length <= limit else sample.piece(0, limit) for sample in samples]
+    layout = Layout(1, len(cut), modality.rows_per_batch, limit, modality.batch_tokens)
+    for group in arrange([sample.length for sample in cut], [sample.shape for sample in cut], layout):
+        yield [modality.join([cut[piece.sample] for piece in row]) for row in group]
 
 
 def evaluate(

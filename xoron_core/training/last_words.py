@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from xoron_core.contract import clock
 from xoron_core.contract.errors import (
+    AnotherFormatError,
     ConfigError,
     DataError,
     EventsLockedError,
@@ -19,7 +20,6 @@ from xoron_core.contract.run_directory import RankEnd, RunDirectory
 from xoron_core.distributed.ranks import PeerLostError
 from xoron_core.training.control import Control
 from xoron_core.training.errors import (
-    AnotherFormatError,
     AnotherModelError,
     DamagedCheckpointError,
     StepsNotFiniteError,

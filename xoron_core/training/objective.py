@@ -10,31 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from xoron_core.distributed.ranks import Ranks
 from xoron_core.modalities.base import Batch, LossTerms, Modality
-from xoron_core.training.errors import RanksDifferError
-
-
-def sum_counts(batch: Batch, ranks: Ranks) -> None:
-    """Give a batch the counts that it has on all ranks together; each has followed the plan by itself to get there.
-
-    Raises: RanksDifferError, on all ranks, when one of them got somewhere else.
-    """
-    place = (batch.sample_ids, batch.ends_epoch, batch.data_state)
-    bad = [f"{row.source}[{row.index}]: {row.reason}" for row in batch.bad]
-    shares = ranks.gather((place, bad, batch.counts, batch.num_tokens))
-    for rank, (theirs, unreadable, _, _) in enumerate(shares):
-        if theirs != shares[0][0]:
-            raise RanksDifferError(
-                f"ranks 0 and {rank} read different rows; unreadable were {', '.join(shares[0][1]) or 'none'} and "
-                f"{', '.join(unreadable) or 'none'}; see that both can read all sources"
-            )
-    counts: dict[str, float] = defaultdict(float)
-    for _, _, own, _ in shares:
-        for term, count in own.items():
-            counts[term] += count
-    batch.counts = dict(counts)
-    batch.num_tokens = sum(num_tokens for _, _, _, num_tokens in shares)
 
 
 class WindowObjective:

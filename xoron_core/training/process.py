@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from time import monotonic
 
 from xoron_core.contract.beat import BeatWriter
 from xoron_core.contract.commands import CommandKind
@@ -142,7 +143,20 @@ def _train_together(
 
     resume_from = None if record.checkpoint is None else run.inside(record.checkpoint)
     hooks = standard_hooks(config, run, events) if ranks.is_first else []
-    trainer = build_trainer(config, hooks, control, resume_from, on_phase, resources, ranks, record.skip, between_parts)
+    progress = DataProgress(events)
+    trainer = build_trainer(
+        config,
+        hooks,
+        control,
+        resume_from,
+        on_phase,
+        resources,
+        ranks,
+        record.skip,
+        between_parts,
+        cache=run.source_cache,
+        on_detail=progress.tell,
+    )
     if trainer.receipt is not None and record.checkpoint is not None:
         receipt = trainer.receipt
         events.append(
@@ -156,6 +170,20 @@ def _train_together(
         )
     between_parts()
     return trainer.train()
+
+
+class DataProgress:
+    """Tells how far looking through files is, once a second."""
+
+    def __init__(self, events: EventSink) -> None:
+        self.events = events
+        self._next_s = monotonic() + 1.0
+
+    def tell(self, progress: str) -> None:
+        """Where there is something to tell."""
+        if progress and monotonic() >= self._next_s:
+            self.events.append(PhaseEvent(phase="data", detail=progress))
+            self._next_s = monotonic() + 1.0
 
 
 def _check_number(config: RunConfig, launch: Launch) -> None:

@@ -27,9 +27,15 @@ class TrainerState:
         return counts
 
     @property
+    def bad_counts(self) -> dict[str, int]:
+        """Rows of each source that could not be read."""
+        counts: dict[str, int] = self.data["bad"]
+        return counts
+
+    @property
     def num_bad_samples(self) -> int:
         """Rows that could not be read."""
-        return sum(self.data["bad"].values())
+        return sum(self.bad_counts.values())
 
     @property
     def num_skipped_samples(self) -> int:

@@ -1,31 +1,32 @@
 """`XoronTrainer`: the loop does steps; hooks do everything periodic."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader
 
 from xoron_core.contract.config.model import XoronConfig
 from xoron_core.contract.config.training import TrainingConfig
 from xoron_core.contract.errors import ConfigError
 from xoron_core.data.dataset import TrueStreamingDataset
-from xoron_core.data.records import BadSample
+from xoron_core.data.records import BadSample, Drawn
 from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.distributed.ranks import Alone, Ranks
 from xoron_core.modalities.base import Batch, Collator, LossTerms, Modality
 from xoron_core.model.xoron import XoronMultimodalModel
+from xoron_core.training.batches import Batches
 from xoron_core.training.checkpoint import read_checkpoint
 from xoron_core.training.control import Control, EndRequest
 from xoron_core.training.errors import StepsNotFiniteError
 from xoron_core.training.evaluation import EvaluationSet
 from xoron_core.training.hooks.base import Hook
 from xoron_core.training.metrics import MetricWindow, Stopwatch, now
-from xoron_core.training.objective import WindowObjective, sum_counts
+from xoron_core.training.objective import WindowObjective
 from xoron_core.training.optimizer import gradient_norm
 from xoron_core.training.precision import Precision
 from xoron_core.training.snapshot import Receipt, Snapshot
@@ -89,6 +90,7 @@ class XoronTrainer:
         self.stopwatch = Stopwatch()
         self.new_bad_samples: list[BadSample] = []
         self.new_skipped_samples: list[str] = []
+        self.new_alerts: list[str] = []
         self.last_sample_ids: dict[str, tuple[str, ...]] = {}
         self.odd_sample_ids: dict[str, tuple[str, ...]] = {}
         self.receipt: Receipt | None = None
@@ -136,14 +138,14 @@ class XoronTrainer:
             hook.before_training(self)
         if self.scaler is not None:
             self.scaler.scale(torch.zeros((), device=self.device))  # makes the scale; a rank without rows needs it, too
-        batches = self._batches()
-        while not self._is_asked_to_end() and not self._is_done():
-            if not self._train_step(batches):
-                break
-            for hook in self.hooks:
-                hook.after_step(self)
-            self.new_bad_samples.clear()
-            self.new_skipped_samples.clear()
+        with closing(self._batches()) as batches:
+            while not self._is_asked_to_end() and not self._is_done():
+                if not self._train_step(batches):
+                    break
+                for hook in self.hooks:
+                    hook.after_step(self)
+                self.new_bad_samples.clear()
+                self.new_skipped_samples.clear()
         end = self.control.end
         for hook in self.hooks:
             hook.after_training(self, end)
@@ -153,20 +155,22 @@ class XoronTrainer:
         steps_done = self.config.max_steps is not None and self.state.step >= self.config.max_steps
         return steps_done or self.state.epoch >= self.config.num_epochs
 
-    def _batches(self) -> Iterator[Batch]:
-        # A generator of its own: making an iterator must not draw from the global one, or a resume would differ.
-        collate: Callable[[Any], Batch] = self.collate_fn
-        loader: DataLoader[Any] = DataLoader(
-            self.train_dataset, batch_size=None, collate_fn=collate, generator=torch.Generator()
+    def _batches(self) -> Batches:
+        return Batches(
+            self.train_dataset,
+            self.collate_fn,
+            self.device,
+            self.ranks.world_size,
+            self.control.poll,
+            self.new_alerts.append,
         )
-        return iter(loader)
 
     def _is_asked_to_end(self) -> bool:
         """Whether any rank is; all of them come here in the same order."""
         self.control.poll()
         return self.control.agree(self.ranks) is not None
 
-    def _train_step(self, batches: Iterator[Batch]) -> bool:
+    def _train_step(self, batches: Iterator[Drawn[Batch]]) -> bool:
         """One optimizer step; False when a request to end came first, which leaves everything as it was before."""
         begin = now()
         window = self._next_window(batches)
@@ -201,7 +205,7 @@ class XoronTrainer:
         if not is_finite:
             self._note_non_finite(window, losses)
 
-    def _next_window(self, batches: Iterator[Batch]) -> list[Batch] | None:
+    def _next_window(self, batches: Iterator[Drawn[Batch]]) -> list[Batch] | None:
         """The micro-batches of one optimizer step, with the counts of all ranks; fewer where an epoch ends, none when
         its last rows are unreadable. None: somebody asks to end."""
         window: list[Batch] = []
@@ -210,13 +214,13 @@ class XoronTrainer:
         while len(window) < self.config.gradient_accumulation_steps and not self._ends_epoch:
             if self._is_asked_to_end():
                 return None
-            batch = next(batches)
-            sum_counts(batch, self.ranks)  # of each, so that ranks which differ find out before they go different ways
-            self.new_bad_samples.extend(batch.bad)
-            self.new_skipped_samples.extend(batch.skipped)
-            self._data_state, self._ends_epoch = batch.data_state, batch.ends_epoch
-            if batch.sample_ids:
-                window.append(batch.to(self.device))
+            drawn = next(batches)
+            self.new_bad_samples.extend(drawn.bad)
+            self.new_skipped_samples.extend(drawn.skipped)
+            self.new_alerts.extend(drawn.alerts)
+            self._data_state, self._ends_epoch = drawn.state, drawn.ends_epoch
+            if drawn.part is not None and drawn.part.sample_ids:
+                window.append(drawn.part)
         return window
 
     def _backward(self, batch: Batch, objective: WindowObjective) -> LossTerms:

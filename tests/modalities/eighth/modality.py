@@ -20,7 +20,11 @@ class Word:
 
     @property
     def length(self) -> int:
-        return 1
+        return 2 * len(self.letters)
+
+    @property
+    def shape(self) -> tuple[()]:
+        return ()
 
     def piece(self, start: int, stop: int) -> "Word":
         return self

@@ -73,7 +73,7 @@ export function describe(event: StampedEvent): EventLine {
     case "bad_sample":
       return line(
         "warning",
-        `Bad sample ${body.source}[${body.index}]`,
+        `Bad sample ${body.source}[${body.index}]: ${(body.problem ?? "unreadable").replaceAll("_", " ")}`,
         `${body.reason} (${body.count} so far)`,
       );
     case "alert":

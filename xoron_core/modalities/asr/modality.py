@@ -71,7 +71,7 @@ class Asr(MediaText):
         text = text_beside_media(record, "text").strip()
         target = normalised(text).encode()
         if not target:
-            raise record.error(f"field 'text' has no word, got {text!r:.80}; remove the row")
+            raise record.error(f"field 'text' has no word, got {text!r:.80}; remove the row", "empty")
         waveform_T = read_audio(record, "audio", SAMPLE_RATE, self.config.max_audio_s)
         media = opening("audio") + opening(PLACEHOLDER) * num_audio_tokens(len(waveform_T)) + closing("audio")
         prompt_ids = tuple(self.tokenizer.encode(BOS + media))
@@ -79,7 +79,8 @@ class Asr(MediaText):
         if self._learns_ctc and not sample.fits_ctc:
             raise record.error(
                 f"{len(waveform_T) / SAMPLE_RATE:.2f} s of sound are too short for {len(target)} bytes of transcript; "
-                "mend the row, or set modalities.asr.asr_loss to cross_entropy"
+                "mend the row, or set modalities.asr.asr_loss to cross_entropy",
+                "too_short",
             )
         return sample
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from xoron_core.contract.config.moe import MoeConfig
+from xoron_core.contract.config.generators import GeneratorConfig
 from xoron_core.contract.modalities.image_generation import ImageGenerationConfig
 from xoron_core.data.media import read_picture
 from xoron_core.data.records import Record, SampleOrigin
@@ -33,9 +33,9 @@ class ImageGeneration(FlowMatching[str]):
         return self.run_config.modalities.image_generation
 
     @property
-    def experts(self) -> MoeConfig:
-        """The experts of the image generator."""
-        return self.run_config.model.image_generator.moe
+    def generator_config(self) -> GeneratorConfig:
+        """The image generator's."""
+        return self.run_config.model.image_generator
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -53,7 +53,7 @@ class ImageGeneration(FlowMatching[str]):
         """
         caption = record.text("caption")
         pixels = read_picture(record, "image", self.config.image_size)
-        return CaptionedSample(origin, pixels, caption, self.prompt_ids(caption))
+        return self.captioned(origin, pixels, caption)
 
     def loss(self, model: XoronMultimodalModel, batch: Batch) -> LossTerms:
         """Mean squared error of the predicted velocity, a number for each picture."""

@@ -12,33 +12,39 @@ import torch
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.modalities.text import TextConfig
 from xoron_core.contract.special_tokens import BOS, EOS
-from xoron_core.data.packing import pack
 from xoron_core.data.records import Record, SampleOrigin
 from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.modalities.base import Artifact, Batch, LossTerms, Modality
-from xoron_core.modalities.text.weighting import GROUP_TERMS, TokenWeighting
+from xoron_core.modalities.text.weighting import GROUP_TERMS, TokenWeighting, begins_inside
 from xoron_core.model.cross_entropy import IGNORED
 from xoron_core.model.xoron import XoronMultimodalModel
 
 
 @dataclass(frozen=True)
 class TextSample:
-    """A document, or a piece of one: ids, weights and groups, each [T]."""
+    """A document, a piece of one, or a row of several: ids, weights (0: not learned) and groups, each [T], and the
+    length of each document in it."""
 
     origin: SampleOrigin
     ids: npt.NDArray[np.int64]
     weights: npt.NDArray[np.float32]
     groups: npt.NDArray[np.uint8]
+    documents: tuple[int, ...]
 
     @property
     def length(self) -> int:
         """Tokens."""
         return len(self.ids)
 
+    @property
+    def shape(self) -> tuple[()]:
+        """Rows are padded."""
+        return ()
+
     def piece(self, start: int, stop: int) -> "TextSample":
-        """The tokens from `start` up to `stop`."""
+        """The tokens from `start` up to `stop`, of a document."""
         part = slice(start, stop)
-        return TextSample(self.origin, self.ids[part], self.weights[part], self.groups[part])
+        return TextSample(self.origin, self.ids[part], self.weights[part], self.groups[part], (stop - start,))
 
 
 class Text(Modality[TextSample, str]):
@@ -68,41 +74,57 @@ class Text(Modality[TextSample, str]):
         return self.run_config.training.max_seq_length
 
     def prepare(self, record: Record, origin: SampleOrigin) -> TextSample:
-        """The document in the field `text`, with a beginning and an end.
+        """The document in the field `text`, with a beginning and an end. Where `learned` has spans of its characters,
+        the tokens that begin outside them weigh nothing; an end that is put to it belongs to the span it ends with.
 
         Raises: DataError when there is no text.
         """
         text = record.text("text")
-        text = text if text.startswith(BOS) else BOS + text
-        text = text if text.rstrip().endswith(EOS) else text + EOS
-        ids = np.array(self.tokenizer.encode(text), dtype=np.int64)
+        begin = "" if text.startswith(BOS) else BOS
+        end = "" if text.rstrip().endswith(EOS) else EOS
+        whole = begin + text + end
+        learned = record.fields.get("learned")
+        if learned is None:
+            ids = np.array(self.tokenizer.encode(whole), dtype=np.int64)
+            weighted = self.weighting(ids)
+            return TextSample(origin, ids, weighted.weights_T, weighted.groups_T, (len(ids),))
+        ids, starts_T = (np.array(found, dtype=np.int64) for found in self.tokenizer.encode_with_starts(whole))
+        shift, last = len(begin), len(text.rstrip() if end else text)
+        spans = [(start + shift, len(whole) if stop >= last else stop + shift) for start, stop in learned]
         weighted = self.weighting(ids)
-        return TextSample(origin, ids, weighted.weights_T, weighted.groups_T)
+        weights_T = np.where(begins_inside(starts_T, spans), weighted.weights_T, np.float32(0))
+        return TextSample(origin, ids, weights_T, weighted.groups_T, (len(ids),))
+
+    def join(self, samples: Sequence[TextSample]) -> TextSample:
+        """The row of these documents and pieces."""
+        return TextSample(
+            samples[0].origin,
+            np.concatenate([sample.ids for sample in samples]),
+            np.concatenate([sample.weights for sample in samples]),
+            np.concatenate([sample.groups for sample in samples]),
+            tuple(length for sample in samples for length in sample.documents),
+        )
 
     def collate(self, samples: Sequence[TextSample]) -> Batch:
         """Rows [B, T]: `input_ids`, `labels` (-100 where nothing is predicted), `loss_weights`, `groups`,
         `position_ids` (restart with every document) and `document_ids` (-1 is padding)."""
-        rows = pack([sample.length for sample in samples], self.rows_per_batch, self.row_length)
-        shape = (len(rows), self.row_length)
+        shape = (len(samples), self.row_length)
         input_ids = np.full(shape, self.tokenizer.pad_id, dtype=np.int64)
         labels = np.full(shape, IGNORED, dtype=np.int64)
         weights = np.zeros(shape, dtype=np.float32)
         groups = np.zeros(shape, dtype=np.uint8)
         position_ids = np.zeros(shape, dtype=np.int64)
         document_ids = np.full(shape, -1, dtype=np.int64)
-        for row, members in enumerate(rows):
-            at = 0
-            for number, index in enumerate(members):
-                sample = samples[index]
-                part = (row, slice(at, at + sample.length))
-                input_ids[part] = sample.ids
-                labels[part] = sample.ids
-                labels[row, at] = IGNORED  # nothing before it predicts the first token
-                weights[part] = sample.weights
-                groups[part] = sample.groups
-                position_ids[part] = np.arange(sample.length)
-                document_ids[part] = number
-                at += sample.length
+        for row, sample in enumerate(samples):
+            part = (row, slice(0, sample.length))
+            input_ids[part] = sample.ids
+            labels[part] = np.where(sample.weights > 0, sample.ids, IGNORED)
+            weights[part] = sample.weights
+            groups[part] = sample.groups
+            position_ids[part] = np.concatenate([np.arange(length) for length in sample.documents])
+            document_ids[part] = np.repeat(np.arange(len(sample.documents)), sample.documents)
+            begins = np.cumsum(sample.documents) - sample.documents
+            labels[row, begins] = IGNORED  # nothing before it predicts a document's first token
         weights[labels == IGNORED] = 0.0
         return Batch(
             modality=self.name,
@@ -115,7 +137,7 @@ class Text(Modality[TextSample, str]):
                 "document_ids": torch.from_numpy(document_ids),
             },
             counts={"loss": float(weights.sum(dtype=np.float64)), "moe_aux": 1.0},
-            num_samples=len(samples),
+            num_samples=sum(len(sample.documents) for sample in samples),
             num_tokens=sum(sample.length for sample in samples),
             sample_ids=tuple(sample.origin.id for sample in samples),
         )

@@ -1,7 +1,9 @@
 """How much each token of a document counts in the loss, and which groups it belongs to."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,10 +41,30 @@ class WeightedTokens:
 
 @dataclass(frozen=True)
 class _Tag:
+    """What a special token does; `groups` and `weight` (the largest) are those of its name, none outside the groups."""
+
     name: str
     opens: bool
     closes: frozenset[str] = frozenset()
     ends_turn: bool = False
+    groups: int = 0
+    weight: float = 1.0
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether it opens nothing and closes nothing, and carries its groups itself."""
+        return self.groups > 0 and not self.opens and not self.closes
+
+
+class _Block(NamedTuple):
+    """An open block: its name, and the groups and largest weight of all that are open up to it."""
+
+    name: str
+    groups: int
+    weight: float
+
+
+_OUTSIDE = _Block("", 0, 1.0)
 
 
 class TokenWeighting:
@@ -61,74 +83,82 @@ class TokenWeighting:
             "anti_hallucination": config.anti_hallucination_loss_weight,
             "code_execution": config.code_exec_loss_weight,
         }
-        self._bits: dict[str, int] = {}
-        self._weights: dict[str, list[float]] = {}
+        groups: dict[str, int] = {}
+        weights: dict[str, list[float]] = {}
         for bit, group in enumerate(GROUP_TERMS):
             for name in GROUPS[group]:
-                self._bits[name] = self._bits.get(name, 0) | 1 << bit
-                self._weights.setdefault(name, []).append(group_weights[group])
-        self._tags = {tokenizer.token_id(token): tag for token, tag in _tags(self._bits)}
-        self._tag_ids = np.array(sorted(self._tags), dtype=np.int64)
+                groups[name] = groups.get(name, 0) | 1 << bit
+                weights.setdefault(name, []).append(group_weights[group])
+        self._tags: dict[int, _Tag] = {}
+        self._is_tag = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
+        self._token_weights = np.ones(tokenizer.vocab_size, dtype=np.float32)
+        for token, tag in _tags(groups):
+            number = tokenizer.token_id(token)
+            own = weights.get(tag.name, [1.0])
+            self._tags[number] = replace(tag, groups=groups.get(tag.name, 0), weight=max(own))
+            self._is_tag[number] = True
+            self._token_weights[number] = prod(own)
 
     def __call__(self, ids: npt.NDArray[np.int64]) -> WeightedTokens:
         """Weights and groups of the tokens of one document."""
-        weights = np.ones(len(ids), dtype=np.float32)
-        groups = np.zeros(len(ids), dtype=np.uint8)
-        open_blocks: list[str] = []
-        begin = 0
-        for position in np.flatnonzero(np.isin(ids, self._tag_ids)):
-            tag = self._tags[int(ids[position])]
-            self._fill(weights, groups, begin, int(position) + 1, open_blocks)
-            self._weigh_tag(weights, groups, int(position), tag, open_blocks)
-            self._update(open_blocks, tag)
-            begin = int(position) + 1
-        self._fill(weights, groups, begin, len(ids), open_blocks)
-        return WeightedTokens(weights, groups)
-
-    def _fill(
-        self,
-        weights: npt.NDArray[np.float32],
-        groups: npt.NDArray[np.uint8],
-        start: int,
-        stop: int,
-        open_blocks: list[str],
-    ) -> None:
-        if not open_blocks:
-            return
-        for name in open_blocks:
-            groups[start:stop] |= self._bits[name]
-        if self.form == "block":
-            weights[start:stop] = max(weight for name in open_blocks for weight in self._weights[name])
-
-    def _weigh_tag(
-        self,
-        weights: npt.NDArray[np.float32],
-        groups: npt.NDArray[np.uint8],
-        position: int,
-        tag: _Tag,
-        open_blocks: list[str],
-    ) -> None:
-        if tag.name not in self._bits:
-            return
+        ends, groups, weights = self._stretches(ids)
+        lengths = np.array(ends)
+        lengths[1:] -= lengths[:-1]  # numpy sees that they overlap
+        groups_T = np.repeat(np.array(groups, dtype=np.uint8), lengths)
         if self.form == "token":
-            weights[position] *= np.prod(self._weights[tag.name])
-        if not tag.opens and not tag.closes:
-            self._fill(weights, groups, position, position + 1, [*open_blocks, tag.name])
+            return WeightedTokens(self._token_weights[ids], groups_T)
+        return WeightedTokens(np.repeat(np.array(weights, dtype=np.float32), lengths), groups_T)
 
-    @staticmethod
-    def _update(open_blocks: list[str], tag: _Tag) -> None:
-        if tag.ends_turn:
-            open_blocks.clear()
-        elif tag.opens:
-            open_blocks.append(tag.name)
-        elif tag.closes:
-            for depth in reversed(range(len(open_blocks))):
-                if open_blocks[depth] in tag.closes:
-                    del open_blocks[depth:]
-                    return
+    def _stretches(self, ids: npt.NDArray[np.int64]) -> tuple[list[int], list[int], list[float]]:
+        """Stretches of tokens inside the same blocks: where each ends, its groups and its largest weight. A tag belongs
+        to what is open before it."""
+        positions = np.flatnonzero(self._is_tag[ids])
+        ends: list[int] = []
+        groups: list[int] = []
+        weights: list[float] = []
+
+        def end(at: int, block: _Block) -> None:
+            ends.append(at)
+            groups.append(block.groups)
+            weights.append(block.weight)
+
+        open_blocks = [_OUTSIDE]
+        for position, number in zip(positions.tolist(), ids[positions].tolist(), strict=True):
+            tag, top = self._tags[number], open_blocks[-1]
+            if tag.stands_alone:
+                end(position, top)
+                end(position + 1, _inside(top, tag))
+            elif tag.opens:
+                end(position + 1, top)
+                open_blocks.append(_inside(top, tag))
+            elif (depth := _closed(open_blocks, tag)) is not None:
+                end(position + 1, top)
+                del open_blocks[depth:]
+        end(len(ids), open_blocks[-1])
+        return ends, groups, weights
 
 
-def _tags(grouped: Mapping[str, int]) -> list[tuple[str, _Tag]]:
+def begins_inside(starts_T: npt.NDArray[np.int64], spans: Sequence[tuple[int, int]]) -> npt.NDArray[np.bool_]:
+    """Which tokens [T], that begin at these characters, do so inside one of the spans (starts and ends, ascending)."""
+    bounds = np.array(spans, dtype=np.int64).reshape(-1, 2)
+    before = np.searchsorted(bounds[:, 0], starts_T, side="right")
+    ends = np.concatenate([[0], bounds[:, 1]])
+    return np.asarray(starts_T < ends[before])
+
+
+def _inside(around: _Block, tag: _Tag) -> _Block:
+    weight = tag.weight if around is _OUTSIDE else max(around.weight, tag.weight)
+    return _Block(tag.name, around.groups | tag.groups, weight)
+
+
+def _closed(open_blocks: list[_Block], tag: _Tag) -> int | None:
+    """The depth of the outermost block that a tag closes; None where it closes none."""
+    if tag.ends_turn:
+        return 1
+    return next((at for at in range(len(open_blocks) - 1, 0, -1) if open_blocks[at].name in tag.closes), None)
+
+
+def _tags(grouped: Iterable[str]) -> list[tuple[str, _Tag]]:
     """Every token that opens, closes or ends something, and those that carry a weight themselves."""
     tags = [(closing(name), _Tag(name, opens=False, ends_turn=True)) for name in CONVERSATION]
     tags.append((EOS, _Tag("eos", opens=False, ends_turn=True)))

@@ -76,7 +76,8 @@ class Tts(Modality[SpokenSample, SpeechPrompt]):
         if not sample.has_room:
             raise record.error(
                 f"{len(waveform_T) / SAMPLE_RATE:.2f} s of sound are too short for {len(sample.token_ids)} tokens of "
-                f"text, each of which takes {1000 * HOP / SAMPLE_RATE:.0f} ms at least; mend or remove the row"
+                f"text, each of which takes {1000 * HOP / SAMPLE_RATE:.0f} ms at least; mend or remove the row",
+                "too_short",
             )
         return sample
 

@@ -37,8 +37,13 @@ class SpokenSample:
 
     @property
     def length(self) -> int:
-        """One: nothing is packed."""
-        return 1
+        """Frames of its spectrogram."""
+        return self.num_frames
+
+    @property
+    def shape(self) -> tuple[()]:
+        """Sound is padded."""
+        return ()
 
     def piece(self, start: int, stop: int) -> "SpokenSample":
         """Itself: a recording and its text have no parts that belong together."""

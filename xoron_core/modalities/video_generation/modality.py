@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from xoron_core.contract.config.moe import MoeConfig
+from xoron_core.contract.config.generators import GeneratorConfig
 from xoron_core.contract.modalities.video_generation import VideoGenerationConfig
 from xoron_core.data.clips import read_clip
 from xoron_core.data.records import Record, SampleOrigin
@@ -38,6 +38,7 @@ class VideoGeneration(FlowMatching[VideoPrompt]):
 
     name: ClassVar[str] = "video_generation"
     components: ClassVar[frozenset[str]] = frozenset({"llm", "video_generator", "autoencoder"})
+    varies_in_length: ClassVar[bool] = False
     media_key: ClassVar[str] = "videos"
 
     @property
@@ -46,9 +47,9 @@ class VideoGeneration(FlowMatching[VideoPrompt]):
         return self.run_config.modalities.video_generation
 
     @property
-    def experts(self) -> MoeConfig:
-        """The experts of the video generator."""
-        return self.run_config.model.video_generator.moe
+    def generator_config(self) -> GeneratorConfig:
+        """The video generator's."""
+        return self.run_config.model.video_generator
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -71,7 +72,7 @@ class VideoGeneration(FlowMatching[VideoPrompt]):
         """
         caption = record.text("caption")
         frames = read_clip(record, "video", self.config.video_size, self.config.num_frames)
-        return CaptionedSample(origin, frames, caption, self.prompt_ids(caption))
+        return self.captioned(origin, frames, caption)
 
     def draw(self, origin: SampleOrigin) -> dict[str, Tensor]:
         """Also `first_frame` []: whether it is given."""

@@ -30,6 +30,7 @@ class VideoUnderstanding(MediaQuestions):
     components: ClassVar[frozenset[str]] = frozenset(
         {"llm", "fusion", "vision_encoder", "video_encoder", "video_projector"}
     )
+    varies_in_length: ClassVar[bool] = False
     tag: ClassVar[str] = "video"
 
     @property

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 
 from xoron_core.contract.events import (
+    AlertEvent,
     BadSampleEvent,
     MetricsEvent,
     NonFiniteEvent,
@@ -15,6 +17,7 @@ from xoron_core.contract.events import (
     TroubleEvent,
 )
 from xoron_core.contract.states import RunState
+from xoron_core.data.records import BadSample
 from xoron_core.training.control import EventSink
 from xoron_core.training.evaluation import with_derived
 from xoron_core.training.hooks.base import Hook, tell_phase
@@ -25,11 +28,16 @@ if TYPE_CHECKING:
     from xoron_core.training.trainer import XoronTrainer
 
 
+MAX_TOLD_OF_A_KIND = 10
+
+
 class LoggingHook(Hook):
     """Writes the metrics of every `logging_steps` steps, and each unreadable sample as it is met."""
 
     def __init__(self, events: EventSink) -> None:
         self.events = events
+        self._num_told: Counter[tuple[str, str]] = Counter()
+        self._untold: dict[str, BadSample] = {}
 
     def before_training(self, trainer: XoronTrainer) -> None:
         """Say that training runs, where nobody asked to end meanwhile."""
@@ -39,12 +47,15 @@ class LoggingHook(Hook):
 
     def after_step(self, trainer: XoronTrainer) -> None:
         """Write what is due."""
+        while trainer.new_alerts:  # workers' deaths are added by threads
+            self.events.append(AlertEvent(level="warning", message=trainer.new_alerts.pop(0)))
         for bad in trainer.new_bad_samples:
-            self.events.append(BadSampleEvent(source=bad.source, index=bad.index, reason=bad.reason, count=bad.count))
+            self._meet(bad)
         for sample in trainer.new_skipped_samples:
             reason = f"{sample} is left out, here and wherever the plan draws it, as this attempt was told to"
             self.events.append(TroubleEvent(action="skip", reason=reason))
         if trainer.is_logging_step:
+            self._tell_newest_bad()
             self._write_metrics(trainer, trainer.metrics.flush())
         if trainer.config.empty_cache_freq and trainer.global_step % trainer.config.empty_cache_freq == 0:
             torch.cuda.empty_cache()
@@ -54,8 +65,28 @@ class LoggingHook(Hook):
         into the checkpoint as it is, to be filled later."""
         if end is not None:
             self.events.append(PhaseEvent(phase="draining"))
+        self._tell_newest_bad()
         if not trainer.is_logging_step:
             self._write_metrics(trainer, trainer.metrics.means())
+
+    def _meet(self, bad: BadSample) -> None:
+        """Tell the first few of a source and kind; of the others the newest, with the count, when metrics are due."""
+        self._num_told[bad.source, bad.kind] += 1
+        if self._num_told[bad.source, bad.kind] <= MAX_TOLD_OF_A_KIND:
+            self._untold.pop(bad.source, None)
+            self._tell_bad(bad)
+        else:
+            self._untold[bad.source] = bad
+
+    def _tell_newest_bad(self) -> None:
+        while self._untold:
+            _, bad = self._untold.popitem()
+            self._tell_bad(bad)
+
+    def _tell_bad(self, bad: BadSample) -> None:
+        self.events.append(
+            BadSampleEvent(source=bad.source, index=bad.index, problem=bad.kind, reason=bad.reason, count=bad.count)
+        )
 
     def _write_metrics(self, trainer: XoronTrainer, means: dict[str, float]) -> None:
         if not means:
@@ -67,6 +98,7 @@ class LoggingHook(Hook):
             raw["optim/loss_scale"] = trainer.scaler.get_scale()
         raw |= {f"data/{name}/micro_batches": float(n) for name, n in trainer.state.micro_batches.items()}
         raw |= {f"data/{name}/samples": float(n) for name, n in trainer.state.source_counts.items()}
+        raw |= {f"data/{name}/bad": float(n) for name, n in trainer.state.bad_counts.items() if n}
         raw["data/bad_samples"] = float(trainer.state.num_bad_samples)
         raw["data/skipped_samples"] = float(trainer.state.num_skipped_samples)
         values, odd = split_non_finite(raw)

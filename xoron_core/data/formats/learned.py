@@ -1,0 +1,21 @@
+"""Which characters of a text are learned, where only what the assistant says is."""
+
+import re
+
+from xoron_core.contract.special_tokens import CONVERSATION, EOS, closing, opening
+
+Spans = tuple[tuple[int, int], ...]
+"""Starts and ends (not included) of stretches of a text, ascending, none inside another."""
+
+_BEGINS = "|".join(re.escape(opening(name)) for name in CONVERSATION)
+TURN = re.compile(
+    rf"{re.escape(opening('assistant'))}"
+    rf"(.*?(?:{re.escape(closing('assistant'))}(?:\s*{re.escape(EOS)})?|(?={_BEGINS})|{re.escape(EOS)}|\Z))",
+    re.DOTALL,
+)
+
+
+def assistant_spans(text: str) -> Spans:
+    """What the assistant says in a text of the project's format: from after its tag to its closing tag, which belongs
+    to it, as does the end of the text right after it. A turn that stays open ends where another begins, or the text."""
+    return tuple(turn.span(1) for turn in TURN.finditer(text) if turn[1])

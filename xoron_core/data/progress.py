@@ -1,5 +1,0 @@
-"""How far something long is."""
-
-
-def nothing() -> None:
-    """Nobody wants to know."""
