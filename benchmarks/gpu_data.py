@@ -1,6 +1,6 @@
 """What a GPU waits for data: the demo trained without workers, with them, and with one killed every few steps.
 
-    python benchmarks/gpu_data.py [--steps 120] [--cpu] [--json FILE]
+    python benchmarks/gpu_data.py [--steps 120] [--processes 1] [--cpu] [--json FILE]
 
 The first losses of all three are the same but for the order of sums on a GPU, and the rows drawn are the same exactly.
 """
@@ -30,7 +30,7 @@ COMPARED = 7
 KILL_EVERY_S = 3.0
 
 
-def config_of(num_workers: int | None, steps: int, device: str) -> RunConfig:
+def config_of(num_workers: int | None, steps: int, device: str, processes: int) -> RunConfig:
     """The demo, its metrics told at every step."""
     training = {"max_steps": steps, "eval_steps": None, "save_steps": None, "sample_steps": None, "logging_steps": 1}
     return resolve(
@@ -39,14 +39,18 @@ def config_of(num_workers: int | None, steps: int, device: str) -> RunConfig:
             "training": training,
             "data": {"num_workers": num_workers},
             "evaluation": {"max_per_dataset_eval": 1, "shuffled": False},
-            "resources": {"device": device},
+            "resources": {"device": device, "processes": processes},
         },
     )
 
 
 def workers_of(trainer: psutil.Process) -> list[psutil.Process]:
     """The data workers below a trainer: children of the fork server."""
-    return [child for child in trainer.children(recursive=True) if child.parent() != trainer and child.is_running()]
+    return [
+        child
+        for child in trainer.children(recursive=True)
+        if (parent := child.parent()) is not None and "forkserver" in " ".join(parent.cmdline())
+    ]
 
 
 def train(home: Path, config: RunConfig, *, kills: bool) -> tuple[list[dict[str, Any]], int]:
@@ -56,9 +60,9 @@ def train(home: Path, config: RunConfig, *, kills: bool) -> tuple[list[dict[str,
         AttemptRecord(attempt=1, reason="benchmark", created_at=clock.now(), checkpoint=None, config=config.to_dict())
     )
     num_kills = 0
-    with subprocess.Popen(
-        [sys.executable, "-m", "xoron_core.training", str(run.path), "1"], stderr=subprocess.DEVNULL
-    ) as process:
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(config.resources.num_processes), "-m"]
+    command = [*(launcher if config.resources.num_processes > 1 else []), "xoron_core.training", str(run.path), "1"]
+    with subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.DEVNULL) as process:
         next_kill = time.monotonic() + KILL_EVERY_S
         while process.poll() is None:
             time.sleep(0.05)
@@ -81,6 +85,7 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -93,7 +98,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for workers, kills in ((0, False), (2 if options.cpu else None, False), (2 if options.cpu else None, True)):
         with tempfile.TemporaryDirectory() as folder:
-            events, num_kills = train(Path(folder), config_of(workers, options.steps, device), kills=kills)
+            events, num_kills = train(
+                Path(folder), config_of(workers, options.steps, device, options.processes), kills=kills
+            )
         reference = reference or events
         losses = zip(values(events, "train/loss"), values(reference, "train/loss"), strict=True)
         drawn = [

@@ -14,7 +14,13 @@ group("describe", () => {
 
   it("tells of a bad sample which, why and how many", () => {
     const line = describe(
-      event("bad_sample", { source: "pictures", index: 7, problem: "too_large", reason: "broken PNG", count: 2 }),
+      event("bad_sample", {
+        source: "pictures",
+        index: 7,
+        problem: "too_large",
+        reason: "broken PNG",
+        count: 2,
+      }),
     );
     expect(line.level).toBe("warning");
     expect(`${line.title} ${line.text}`).toBe("Bad sample pictures[7]: too large broken PNG (2 so far)");
