@@ -13,6 +13,9 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.patience import PATIENT
 from support.word_workers import Payload, Poison, collate, dataset_of, pool_of
 
 from xoron_core.data.dataset import TrueStreamingDataset
@@ -58,6 +61,27 @@ def test_workers_change_nothing(tmp_path: Path, num_workers: int) -> None:
     resumed = dataset_of(tmp_path, state=expected[40].state)
     with pool_of(resumed, num_workers) as pool:
         assert taken(resumed, pool, 39) == expected[41:]
+
+
+@settings(PATIENT, max_examples=6)
+@given(
+    num_workers=st.integers(1, 3),
+    stop=st.integers(0, 70),
+    kill_at=st.none() | st.integers(0, 8),
+)
+def test_wherever_it_stopped_and_whoever_died_the_rest_is_the_same(
+    tmp_path_factory: pytest.TempPathFactory, num_workers: int, stop: int, kill_at: int | None
+) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    expected = here(dataset_of(folder), 80)
+    dataset = dataset_of(folder, state=expected[stop].state)
+
+    def kill(number: int) -> None:
+        if number == kill_at:
+            os.kill(pool.pids[0], signal.SIGKILL)
+
+    with pool_of(dataset, num_workers) as pool:
+        assert taken(dataset, pool, 9, kill) == expected[stop + 1 : stop + 10]
 
 
 def test_a_worker_that_is_killed_changes_nothing(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from xoron_core.cli import doctor, reindex, runs, serve, train
+from xoron_core.cli import data, doctor, reindex, runs, serve, train
 from xoron_core.contract.errors import XoronError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("train")(train.train)
 app.add_typer(runs.app, name="runs")
+app.add_typer(data.app, name="data")
 app.command("reindex")(reindex.reindex)
 app.command("doctor")(doctor.doctor)
 

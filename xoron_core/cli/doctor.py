@@ -19,6 +19,7 @@ _MIN_PYTHON = (3, 11)
 _MIN_FREE_GIB = 1.0
 _TRAIN_PACKAGES = (
     "torch", "torchaudio", "transformers", "tokenizers", "safetensors", "pillow", "numpy", "av", "soundfile", "jiwer",
+    "datasets", "pyarrow",
 )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from xoron_core.contract.config.training import EvaluationConfig
 from xoron_core.contract.errors import DataError
 from xoron_core.data.formats import format_record
 from xoron_core.data.packing import Layout, arrange
-from xoron_core.data.records import Record, Sample, SampleOrigin, derive_seed
+from xoron_core.data.records import Sample, SampleOrigin, derive_seed
 from xoron_core.data.sources import open_source
-from xoron_core.data.sources.base import Source, Stream, stream_record
+from xoron_core.data.sources.base import Source, Stream, spread_rows
 from xoron_core.modalities.base import Batch, Modality
 from xoron_core.model.xoron import XoronMultimodalModel
 from xoron_core.training.metrics import MetricWindow
@@ -51,7 +50,7 @@ class EvaluationSet:
                     self._read(opened, source, modalities[modality])
 
     def _read(self, opened: Source | Stream, source: SourceConfig, modality: Modality[Any, Any]) -> None:
-        for index, read in _spread(opened, source, self.config.max_per_dataset_eval):
+        for index, read in spread_rows(opened, self.config.max_per_dataset_eval):
             for repeat in range(modality.eval_repeats):
                 seed = derive_seed(self.config.seed, source.name, index, repeat)
                 origin = SampleOrigin(source.name, index, seed, (repeat, modality.eval_repeats))
@@ -88,16 +87,6 @@ class EvaluationSet:
         for name, samples in samples_of.items():
             modality = self.modalities[name]
             yield from (modality.for_evaluation(modality.collate(group)) for group in _groups(samples, modality))
-
-
-def _spread(opened: Source | Stream, source: SourceConfig, count: int) -> Iterator[tuple[int, Callable[[], Record]]]:
-    """Numbers of rows, and how to read each."""
-    if isinstance(opened, Stream):
-        for index, fields in enumerate(opened.take(count)):
-            yield index, partial(stream_record, source.name, index, fields)
-        return
-    for index in sorted({int(at) for at in np.linspace(0, len(opened) - 1, min(len(opened), count))}):
-        yield index, partial(opened.read, index)
 
 
 def _groups(samples: Sequence[Sample], modality: Modality[Any, Any]) -> Iterator[list[Sample]]:

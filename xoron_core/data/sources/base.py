@@ -1,7 +1,8 @@
 """What the plan and the workers know of a source."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from xoron_core.contract.errors import DataError
@@ -69,3 +70,14 @@ def stream_record(source: str, index: int, fields: Mapping[str, Any]) -> Record:
         raise DataError(source, index, f"{name!r} is not in the stream; its rows must hold their media", "missing_file")
 
     return Record(source, index, fields, refuse)
+
+
+def spread_rows(opened: Source | Stream, count: int) -> Iterator[tuple[int, Callable[[], Record]]]:
+    """Numbers of rows spread evenly over a source (a stream's first), and how to read each."""
+    if isinstance(opened, Stream):
+        for index, fields in enumerate(opened.take(count)):
+            yield index, partial(stream_record, opened.name, index, fields)
+        return
+    last, count = len(opened) - 1, min(len(opened), count)
+    for index in sorted({at * last // max(1, count - 1) for at in range(count)}):
+        yield index, partial(opened.read, index)
