@@ -102,8 +102,25 @@ def test_format_chooses_among_several(tmp_path: Path) -> None:
     assert names(located(tmp_path, format="csv"), tmp_path) == ["train.csv"]
     assert names(located(tmp_path, format="folder"), tmp_path) == ["train"]
     assert located(tmp_path / "rows.txt", format="jsonl").format == "jsonl"
-    with pytest.raises(ConfigError, match=r"format: .*does not tell by the name of .*rows\.txt"):
+    with pytest.raises(
+        ConfigError, match=r"format: .*does not tell by the name of .*rows\.txt.* none of \.jsonl .*say format"
+    ):
         located(tmp_path / "rows.txt")
+
+
+def test_a_folder_without_splits_may_be_one(tmp_path: Path) -> None:
+    made(tmp_path, "cats/a.jpg")
+    cure = rf"; or give {tmp_path} as path and 'cats', this folder's name, as split"
+    for options in ({}, {"format": "folder"}):
+        with pytest.raises(ConfigError, match=cure):
+            located(tmp_path / "cats", **options)
+    assert located(tmp_path, "cats").root == tmp_path / "cats"
+
+
+@pytest.mark.parametrize("suffix", ["ppm", "j2k", "apng", "ogv", "M2TS", "aiff", "oga"])
+def test_a_folder_of_any_media_is_one(tmp_path: Path, suffix: str) -> None:
+    made(tmp_path, f"train/a.{suffix}", "train/a.json")
+    assert located(tmp_path).format == "folder"
 
 
 @pytest.mark.parametrize(
@@ -161,6 +178,8 @@ def test_a_folder_that_is_here_is_not_looked_for_on_the_hub(tmp_path: Path, monk
         ("~nobody-is-called-so/x", {}, "path: .*cannot be looked at"),
         ("a\0b", {}, "path: .*has no file"),
         ("x" * 300, {}, "path: .*cannot be looked at"),
+        ("imdb", {}, "path: .*has no file .*; where it is a data set on the hub, say local: false"),
+        ("./imdb", {}, "path: .*has no file imdb/train\\.jsonl; put it there, or change path or split \\(got"),
         ("a**/b", {}, "path: .*(cannot be looked at|has no file)"),
     ],
 )
@@ -225,6 +244,15 @@ def test_every_source_that_lacks_something_is_named_with_file_and_cure(tmp_path:
     assert f"{tmp_path}/void/train.csv is empty" in told[1]
     assert f"{tmp_path}/media/train is empty" in told[2]
     assert "eval_split: null" in told[3]
+
+
+@pytest.mark.parametrize("split", ["heldout", "train[:50%]"])
+def test_no_source_is_evaluated_on_the_rows_that_it_is_trained_on(tmp_path: Path, split: str) -> None:
+    made(tmp_path, "train.jsonl", "heldout.jsonl")
+    (told,) = check({"path": str(tmp_path), "split": split, "eval_split": split})
+    assert told.startswith("data.sources.0.eval_split: source 's0' would be evaluated on the very rows")
+    assert "eval_split: 'train[95%:]'" in told
+    assert not check({"path": str(tmp_path), "split": "train[:50%]", "eval_split": "train[50%:]"})
 
 
 def test_what_both_splits_lack_is_told_once(tmp_path: Path) -> None:

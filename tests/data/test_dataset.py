@@ -1,10 +1,9 @@
 """The data set: every position once an epoch, exact resume, unreadable rows, several ranks, how long an epoch is."""
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.data_ranks import Ranks
 from support.patience import PATIENT
 from support.word_rows import ROW_LENGTH, Documents, Word, Words
 
@@ -237,47 +237,8 @@ def test_a_layout_that_changes_at_a_resume_loses_and_repeats_nothing(folder: Pat
     assert Counter(words_of(following)) == corpus.expected_words()
 
 
-class Ranks:
-    """Several data sets that follow one plan, a thread each."""
-
-    def __init__(self, corpus: Corpus, num_ranks: int, state: str | None = None) -> None:
-        self.num_ranks = num_ranks
-        self._barrier = threading.Barrier(num_ranks, timeout=30)
-        self._items: list[Any] = [None] * num_ranks
-        self._resources = ExitStack()
-        self.datasets = [
-            self._resources.enter_context(closing(corpus.open(state, share=self._share(rank))))
-            for rank in range(num_ranks)
-        ]
-
-    def _share(self, rank: int) -> DataShare:
-        def exchange(item: Any) -> list[Any]:
-            self._items[rank] = item
-            self._barrier.wait()
-            items = list(self._items)
-            self._barrier.wait()
-            return items
-
-        return DataShare(rank, self.num_ranks, exchange)
-
-    def run(self, take: Callable[[Iterator[Found]], list[Found]]) -> list[list[Found]]:
-        """What `take` takes of each rank's micro-batches, side by side."""
-        found: list[list[Found]] = [[] for _ in self.datasets]
-
-        def follow(rank: int) -> None:
-            try:
-                found[rank] = take(steps(self.datasets[rank]))
-            except BaseException:
-                self._barrier.abort()
-                raise
-
-        threads = [threading.Thread(target=follow, args=(rank,)) for rank in range(self.num_ranks)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        self._resources.close()
-        return found
+def ranks_of(corpus: Corpus, num_ranks: int, state: str | None = None) -> Ranks:
+    return Ranks(lambda share: corpus.open(state, share=share), num_ranks)
 
 
 def until_epoch_ends(found: Iterator[Found]) -> list[Found]:
@@ -304,7 +265,7 @@ def at_most(count: int) -> Callable[[Iterator[Found]], list[Found]]:
 @given(st.data(), st.integers(1, 4))
 def test_ranks_share_an_epoch_and_agree_on_everything_else(folder: Path, data: st.DataObject, num_ranks: int) -> None:
     corpus = data.draw(corpora(folder, with_bad=True))
-    found = Ranks(corpus, num_ranks).run(until_epoch_ends)
+    found = ranks_of(corpus, num_ranks).run(until_epoch_ends)
     assert Counter(word for own in found for word in words_of(own)) == corpus.expected_words()
     bad = [index for lengths in corpus.rows.values() for index in lengths if index < 0]
     for together in zip(*found, strict=True):
@@ -322,10 +283,10 @@ def test_each_sample_comes_once_though_the_number_of_ranks_changes(folder: Path,
     seen: Counter[Word] = Counter()
     state = None
     for _ in range(data.draw(st.integers(1, 3))):
-        found = Ranks(corpus, data.draw(st.integers(1, 4)), state).run(at_most(data.draw(st.integers(1, 5))))
+        found = ranks_of(corpus, data.draw(st.integers(1, 4)), state).run(at_most(data.draw(st.integers(1, 5))))
         seen.update(word for own in found for word in words_of(own))
         state = stamp(found[0][-1].state) if found[0] else state
-    rest = Ranks(corpus, data.draw(st.integers(1, 4)), state).run(until_epoch_ends)
+    rest = ranks_of(corpus, data.draw(st.integers(1, 4)), state).run(until_epoch_ends)
     seen.update(word for own in rest for word in words_of(own))
     assert seen == corpus.expected_words()
 
@@ -334,9 +295,9 @@ def test_each_sample_comes_once_though_the_number_of_ranks_changes(folder: Path,
 @given(st.data(), st.integers(2, 3))
 def test_ranks_resume_exactly(folder: Path, data: st.DataObject, num_ranks: int) -> None:
     corpus = data.draw(corpora(folder, with_bad=True))
-    found = Ranks(corpus, num_ranks).run(lambda own: list(islice(own, 12)))
+    found = ranks_of(corpus, num_ranks).run(lambda own: list(islice(own, 12)))
     at = data.draw(st.integers(0, 11))
-    resumed = Ranks(corpus, num_ranks, stamp(found[0][at].state)).run(lambda own: list(islice(own, 11 - at)))
+    resumed = ranks_of(corpus, num_ranks, stamp(found[0][at].state)).run(lambda own: list(islice(own, 11 - at)))
     assert resumed == [own[at + 1 :] for own in found]
 
 
@@ -344,8 +305,8 @@ def test_one_row_a_window_is_shared_as_one_rank_with_twice_the_rows_reads_it(tmp
     rows = {("image", "a"): [1] * 21}
     one = Corpus(tmp_path, {"image": Documents("image", 4, None)}, rows).with_config(bucket_window=1)
     two = Corpus(tmp_path, {"image": Documents("image", 2, None)}, rows).with_config(bucket_window=1)
-    [alone] = Ranks(one, 1).run(until_epoch_ends)
-    together = Ranks(two, 2).run(until_epoch_ends)
+    [alone] = ranks_of(one, 1).run(until_epoch_ends)
+    together = ranks_of(two, 2).run(until_epoch_ends)
     for mine, *theirs in zip(alone, *together, strict=True):
         assert sorted(words_of([mine])) == sorted(words_of(theirs))
 
@@ -356,7 +317,7 @@ def test_sources_that_take_turns_do_not_fall_to_one_rank_each(tmp_path: Path) ->
         {"image": Documents("image", 8, None)},
         {("image", "a"): [1] * 64, ("image", "b"): [1] * 64},
     ).with_config(bucket_window=1)
-    for own in Ranks(corpus, 2).run(until_epoch_ends):
+    for own in ranks_of(corpus, 2).run(until_epoch_ends):
         counts = Counter(source for source, _ in words_of(own))
         assert min(counts["a"], counts["b"]) > 16
 
@@ -619,13 +580,14 @@ def draw_lengths(kind: str, count: int) -> list[int]:
         "longer than rows": lambda: generator.integers(500, 3000, count),
         "skewed": lambda: np.minimum(generator.lognormal(4.5, 1.2, count), 20_000).astype(int) + 1,
         "two kinds": lambda: generator.choice([20, 400], count),
+        "ascending": lambda: np.sort(generator.integers(1, 512, count)),
     }[kind]()
     return [int(length) for length in drawn]
 
 
 @pytest.mark.parametrize("count", [300, 1000])
 @pytest.mark.parametrize(
-    "kind", ["short", "half a row", "most of a row", "any", "longer than rows", "skewed", "two kinds"]
+    "kind", ["short", "half a row", "most of a row", "any", "longer than rows", "skewed", "two kinds", "ascending"]
 )
 def test_the_length_of_an_epoch_is_estimated(tmp_path: Path, kind: str, count: int) -> None:
     preparers = {"text": Documents("text", 2, 512), "image": Documents("image", 4, None, varies_in_length=False)}
@@ -648,3 +610,31 @@ def test_the_estimate_of_what_is_not_packed_is_exact(tmp_path: Path) -> None:
 def test_rows_that_cannot_be_read_take_no_room_in_the_estimate(tmp_path: Path) -> None:
     with closing(text_only(tmp_path, [ROW_LENGTH, -1] * 50, pack_window=100).open()) as dataset:
         assert estimate_epoch(dataset) == len(epochs(dataset, 1)[0]) == 25
+
+
+def test_all_of_a_source_counts_in_the_estimate_where_others_have_more_rows(tmp_path: Path) -> None:
+    rows = {("text", "a"): [1] * 150 + [3 * ROW_LENGTH] * 150, ("text", "b"): [1] * 1200}
+    corpus = Corpus(tmp_path, {"text": Documents("text", 2)}, rows).with_config(pack_window=100)
+    with closing(corpus.open()) as dataset:
+        estimate = estimate_epoch(dataset)
+        actual = len(epochs(dataset, 1)[0])
+    assert abs(estimate / actual - 1) < 0.15, (estimate, actual)
+
+
+def test_the_estimate_packs_what_one_rank_packs(tmp_path: Path) -> None:
+    corpus = text_only(tmp_path, [3, 5] * 48, rows_per_batch=4, pack_window=4)
+    with closing(corpus.open(share=DataShare(0, 3, lambda item: [item] * 3))) as dataset:
+        estimate = estimate_epoch(dataset)
+    assert estimate == len(ranks_of(corpus, 3).run(until_epoch_ends)[0]) == 8
+
+
+@pytest.mark.parametrize("batch_tokens", [None, 40])
+def test_samples_of_several_shapes_are_estimated(tmp_path: Path, batch_tokens: int | None) -> None:
+    lengths = [int(length) for length in np.random.default_rng(0).integers(4, 6, 400)]
+    documents = Documents("image", 8, None, batch_tokens)
+    corpus = Corpus(tmp_path, {"image": documents}, {("image", "a"): lengths}, repeat=2)
+    with closing(corpus.open()) as dataset:
+        estimate = estimate_epoch(dataset)
+        actual = len(epochs(dataset, 1)[0])
+    assert actual > 130  # of one shape, 100
+    assert abs(estimate / actual - 1) < 0.15, (estimate, actual)

@@ -196,6 +196,12 @@ def test_a_value_nested_without_end_is_a_data_error() -> None:
         formatted("conversation", {"question": "Hello", "answer": deep})
 
 
+def test_a_row_that_lacks_a_column_is_not_called_empty_for_another() -> None:
+    with pytest.raises(DataError, match="its columns are answer, mine; looked for") as caught:
+        formatted("conversation", {"answer": "", "mine": "Hello"})
+    assert caught.value.kind == "wrong_type"
+
+
 def learned(text: str) -> list[str]:
     spans = formatted("conversation", {"text": text}, loss_on="assistant")["learned"]
     return [text[start:stop] for start, stop in spans]
@@ -210,6 +216,9 @@ def learned(text: str) -> list[str]:
         ("<|assistant|>a<|/assistant|> \n<|eos|>\n", ["a<|/assistant|> \n<|eos|>"]),
         ("<|assistant|>a<|user|>b<|/user|><|assistant|>c", ["a", "c"]),
         ("<|assistant|>a<|eos|>b", ["a<|eos|>"]),
+        ("<|assistant|>a<|tool_result|>b<|/tool_result|><|tool_result|>c<|/tool_result|>\nd<|/assistant|><|eos|>",
+         ["a", "\nd<|/assistant|><|eos|>"]),
+        ("<|assistant|>a<|tool_result|>b<|/assistant|><|user|><|/tool_result|><|/user|><|assistant|>c", ["a", "c"]),
         ("<|assistant|><|think|>a<|/think|>b<|/assistant|>c", ["<|think|>a<|/think|>b<|/assistant|>"]),
     ],
 )  # fmt: skip
@@ -240,6 +249,8 @@ def test_a_text_without_the_assistant_teaches_nothing() -> None:
         ),
         (source_of("vision", fields={"image": "i", "caption": "c"}), "data.sources.2.fields.caption", "unknown key"),
         (source_of("vision", loss_on="assistant"), "data.sources.2.loss_on", "has no conversations"),
+        (source_of("fim", loss_on="assistant"), "data.sources.2.loss_on", "fim has no conversations"),
+        (source_of("document", loss_on="assistant"), "data.sources.2.loss_on", "document has no conversations"),
     ],
 )
 def test_options_that_mean_nothing_for_a_category_are_config_errors(source: Any, field: str, reason: str) -> None:

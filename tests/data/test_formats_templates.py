@@ -49,7 +49,7 @@ def test_a_template_writes_the_messages() -> None:
     "row",
     [
         {"instruction": "Hello", "output": "Good day"},
-        {"messages": HELLO, "text": "<|user|>\nNo\n<|/user|>"},
+        {"messages": HELLO, "text": "No"},
         {"messages": json.dumps(HELLO)},
         {"dialog": ["Hello", "Good day"]},
     ],
@@ -95,7 +95,14 @@ def test_a_conversation_that_a_template_refuses_is_a_data_error() -> None:
     assert caught.value.kind == "wrong_type"
 
 
-@pytest.mark.parametrize("row", [{"text": "Hello"}, {"text": "<|user|>\nHello\n<|/user|>"}])
+def test_a_text_that_begins_with_a_special_token_is_left_as_it_is() -> None:
+    text = "<|user|>\nNo\n<|/user|>\n<|assistant|>\nYes\n<|/assistant|>"
+    assert formatted("conversation", {"messages": HELLO, "text": text}, chat_template=STRICT) == {"text": text}
+    made = formatted("conversation", {"text": text}, chat_template=MARKED, loss_on="assistant")
+    assert [text[start:stop] for start, stop in made["learned"]] == ["\nYes\n<|/assistant|>"]
+
+
+@pytest.mark.parametrize("row", [{"text": "Hello"}, {"text": "of <|user|>"}])
 def test_a_row_without_messages_has_nothing_for_a_template(row: Any) -> None:
     with pytest.raises(DataError, match="no messages that chat_template could write"):
         formatted("conversation", row, chat_template=CHATML)

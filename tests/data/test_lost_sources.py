@@ -1,17 +1,20 @@
 """A source that goes away: left out and told, its place kept, and all of it there when it is back."""
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.data_ranks import Ranks
 from support.word_rows import Documents, Word, Words
 
 from xoron_core.contract.config.data import DataConfig, SourceConfig
-from xoron_core.contract.errors import DataError, SourceLostError
-from xoron_core.data.dataset import TrueStreamingDataset
+from xoron_core.contract.errors import SourceLostError
+from xoron_core.data.dataset import DataShare, TrueStreamingDataset
 from xoron_core.data.records import Drawn, MicroBatch
 from xoron_core.data.retry import retried
 from xoron_core.data.runner import Here
@@ -30,12 +33,21 @@ def folder_of(home: Path, name: str) -> Path:
     return folder
 
 
-def open_both(home: Path, state: str | None = None) -> TrueStreamingDataset:
+def open_both(
+    home: Path,
+    state: str | None = None,
+    window: int = 1,
+    row_length: int | None = None,
+    share: DataShare | None = None,
+    rows: int = 4,
+) -> TrueStreamingDataset:
+    """Windows of `window` micro-batches of `rows` rows."""
     sources = [
         (SourceConfig(name=name, category="lengths", path=str(home / name)), "image") for name in ("there", "lost")
     ]
-    config = DataConfig(max_read_retries=0, bucket_window=1)
-    dataset = TrueStreamingDataset(sources, {"image": Documents("image", 4, None)}, {"image": 1.0}, 0, config)
+    config = DataConfig(max_read_retries=0, bucket_window=window, pack_window=rows * window)
+    preparers = {"image": Documents("image", rows, row_length)}
+    dataset = TrueStreamingDataset(sources, preparers, {"image": 1.0}, 0, config, share=share)
     if state is not None:
         dataset.load_state_dict(json.loads(state))
     return dataset
@@ -86,20 +98,84 @@ def test_it_is_left_out_told_once_and_the_epoch_goes_on(home: Path) -> None:
     assert {name for name, _ in words_of(rest[1:])} == {"there"}
 
 
-@pytest.mark.parametrize("steps_without", [1, 3, 30])
-def test_after_a_resume_it_goes_on_from_its_place(home: Path, steps_without: int) -> None:
-    with closing(open_both(home)) as dataset:
+def interrupted(home: Path, stop: int, **layout: Any) -> list[Drawn[MicroBatch]]:
+    """Micro-batches up to the stop, or the epoch's end, of a run whose second source goes away after two of them; it is
+    back afterwards."""
+    with closing(open_both(home, **layout)) as dataset:
         found = steps(dataset)
-        before = [next(found), next(found)]
+        taken = [next(found), next(found)]
         (home / "lost").rename(home / "away")
         for drawn in found:
-            before.append(drawn)
-            if len(before) == 2 + steps_without or dataset.lanes["image"].plan.is_exhausted:
+            taken.append(drawn)
+            if len(taken) == stop or drawn.ends_epoch:
                 break
-        (home / "away").rename(home / "lost")
-    with closing(open_both(home, json.dumps(before[-1].state))) as resumed:
+    (home / "away").rename(home / "lost")
+    return taken
+
+
+@pytest.mark.parametrize("stop", range(3, 16))
+@pytest.mark.parametrize("layout", [{}, {"window": 3}, {"window": 2, "row_length": 5}])
+def test_after_a_resume_it_goes_on_from_its_place(home: Path, layout: dict[str, Any], stop: int) -> None:
+    before = interrupted(home, stop, **layout)
+    with closing(open_both(home, json.dumps(before[-1].state), **layout)) as resumed:
+        rest = epoch(steps(resumed))
+    words = words_of([*before, *rest])
+    if before[-1].ends_epoch:  # what it owes comes with the next, which has all the rest again
+        assert not (all_words("there", "lost") - words)
+    else:
+        assert words == all_words("there", "lost")
+
+
+@pytest.mark.parametrize("stop", range(3, 12))
+def test_after_a_resume_with_another_batch_size_too(home: Path, stop: int) -> None:
+    before = interrupted(home, stop, window=3)
+    if before[-1].ends_epoch:
+        return
+    with closing(open_both(home, json.dumps(before[-1].state), window=2, rows=3)) as resumed:
         rest = epoch(steps(resumed))
     assert words_of([*before, *rest]) == all_words("there", "lost")
+
+
+@pytest.mark.parametrize("row_length", [None, 5])
+def test_ranks_lose_it_together_and_lose_nothing(home: Path, row_length: int | None) -> None:
+    def follow(found: Iterator[Drawn[MicroBatch]]) -> list[Drawn[MicroBatch]]:
+        taken = [next(found), next(found)]
+        gone.wait()
+        return taken + epoch(found)
+
+    gone = threading.Barrier(2, action=lambda: (home / "lost").rename(home / "away"), timeout=30)
+    ranks = Ranks(lambda share: open_both(home, window=2, row_length=row_length, share=share), 2)
+    before = ranks.run(follow)
+    (home / "away").rename(home / "lost")
+    state = json.dumps(before[0][-1].state)
+    ranks = Ranks(lambda share: open_both(home, state, window=2, row_length=row_length, share=share), 2)
+    rest = ranks.run(epoch)
+    words = words_of([drawn for own in (*before, *rest) for drawn in own])
+    assert not (all_words("there", "lost") - words)
+    for name in ("there", "lost"):  # two epochs of the one; of the other what was owed, and an epoch
+        assert {words[word] for word in all_words(name)} == {2}
+
+
+def test_a_window_that_was_begun_waits_for_its_rows(home: Path) -> None:
+    with closing(open_both(home, window=3)) as dataset:
+        first = next(steps(dataset))
+    state = json.dumps(first.state)
+    with closing(open_both(home, state, window=3)) as resumed:
+        found = steps(resumed)
+        (home / "lost").rename(home / "away")
+        with pytest.raises(SourceLostError, match="rows that the run had begun with are there"):
+            next(found)
+
+
+def test_a_source_that_is_another_than_before_is_told(home: Path) -> None:
+    with closing(open_both(home, window=3)) as dataset:
+        first = next(steps(dataset))
+    rows = [{"length": 2, "file": f"files/{index}"} for index in range(NUM_ROWS - 3)]
+    (home / "lost" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    with closing(open_both(home, json.dumps(first.state), window=3)) as resumed:
+        rest = epoch(steps(resumed))
+    assert "are not what they were" in rest[0].alerts[0]
+    assert words_of(rest)[("there", 0)] == 1
 
 
 def test_the_next_epoch_begins_with_what_it_owes(home: Path) -> None:
@@ -121,8 +197,7 @@ def test_where_nothing_else_is_left_training_ends_and_says_so(home: Path) -> Non
         next(found)
         for name in ("lost", "there"):
             (home / name).rename(home / f"{name} is away")
-        with pytest.raises(DataError, match="no row of any source can be read"):
-            epoch(found)
+        with pytest.raises(SourceLostError, match="there is no other source to go on with"):
             epoch(found)
 
 

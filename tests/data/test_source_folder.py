@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from support.rows import opened, read_all
 
 from xoron_core.contract.errors import DataError, SourceLostError
+from xoron_core.data.sources import media
 
 MEDIA = {"a.jpg": b"JPEG", "b.PNG": b"PNG", "c.mp4": b"MP4", "d.wav": b"WAV"}
 
@@ -107,8 +109,39 @@ def test_what_is_said_in_no_text_makes_a_bad_row(tmp_path: Path, content: bytes,
 
 def test_a_folder_without_media_has_no_row(tmp_path: Path) -> None:
     write(tmp_path, {"train/a.md": "x"})
-    with pytest.raises(DataError, match="train has no row"):
+    with pytest.raises(DataError, match=r"train has no row: no picture, sound or clip, told by \.jpg .* is in it; put"):
         opened(tmp_path)
+
+
+def test_a_folder_that_is_a_link_is_refused_and_not_left_out(tmp_path: Path) -> None:
+    write(tmp_path, {"train/cats/1.jpg": b"1", "elsewhere/2.jpg": b"2"})
+    (tmp_path / "train" / "dogs").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(
+        DataError, match=r"train has a folder that is a link, .*train/dogs; put the folder itself there"
+    ):
+        opened(tmp_path)
+
+
+def test_suffixes_of_what_stands_beside_a_file_are_in_either_case(tmp_path: Path) -> None:
+    write(tmp_path, {"train/A.JPG": b"1", "train/A.TXT": "a cat", "train/b.WAV": b"2", "train/b.JSON": '{"text": "b"}'})
+    write(tmp_path, {"train/c.png": b"3", "train/c.TXT": "not this", "train/c.txt": "this"})
+    assert [row["text"] for row in read_all(opened(tmp_path))] == ["a cat", "b", "this"]
+
+
+def test_what_is_no_file_or_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"train/a.jpg": b"four", "train/b.jpg": b"three"})
+    os.mkfifo(tmp_path / "train" / "c.jpg")
+    monkeypatch.setattr(media, "MAX_ROW_BYTES", 4)
+    source = opened(tmp_path)
+    assert source.read(0).media("image") == b"four"
+    for index, reason, kind in (
+        (1, "'b.jpg' has 5 bytes, 4 are the most", "too_large"),
+        (2, "no file", "missing_file"),
+    ):
+        with pytest.raises(DataError, match=reason) as caught:
+            source.read(index).media("image")
+        assert (caught.value.index, caught.value.kind) == (index, kind)
+    source.close()
 
 
 def write_tar(path: Path, members: list[tuple[str, bytes]], format_: int = tarfile.PAX_FORMAT) -> Path:
@@ -189,6 +222,40 @@ def test_what_follows_a_damaged_header_is_a_bad_row(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"poems\[2\]: the tar file is damaged here") as caught:
         source.read(2)
     assert caught.value.kind == "unreadable"
+    source.close()
+
+
+def test_two_members_of_one_name_are_a_bad_row(tmp_path: Path) -> None:
+    members = [("a.jpg", b"1"), ("a.JPG", b"2"), ("b.txt", b"3")]
+    source = opened(write_tar(tmp_path / "shard.tar", members))
+    with pytest.raises(DataError, match=r"poems\[0\]: has two members a\.jpg") as caught:
+        source.read(0)
+    assert caught.value.kind == "unreadable"
+    assert source.read(1).fields["text"] == "3"
+    source.close()
+
+
+SPARSE_HEADERS = {
+    "GNU.sparse.major": "1",
+    "GNU.sparse.minor": "0",
+    "GNU.sparse.realsize": "9",
+    "GNU.sparse.name": "b.txt",
+}
+
+
+def test_a_sparse_member_is_a_bad_row(tmp_path: Path) -> None:
+    content = b"1\n5\n4\n".ljust(512, b"\0") + b"text"  # four bytes at the fifth place
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        for name, headers in (("a.txt", {}), ("x/b.txt", SPARSE_HEADERS), ("c.txt", {})):
+            member = tarfile.TarInfo(name)
+            member.size, member.pax_headers = len(content), headers
+            tar.addfile(member, io.BytesIO(content))
+    source = opened(tmp_path / "shard.tar")
+    assert len(source) == 3
+    with pytest.raises(DataError, match=r"poems\[1\]: its member b\.txt is stored as a sparse file; pack") as caught:
+        source.read(1)
+    assert caught.value.kind == "unreadable"
+    assert source.read(2).fields["__key__"] == "c"
     source.close()
 
 

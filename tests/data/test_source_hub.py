@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from support.patience import PATIENT
 
 from xoron_core.contract.errors import DataError
 from xoron_core.contract.parts import parse_split
+from xoron_core.data.sources import hub
 from xoron_core.data.sources.base import stream_record
-from xoron_core.data.sources.hub import HubStream, HubTable, with_media
+from xoron_core.data.sources.hub import HubStream, HubTable, fetch, own_files, with_media
 
 FEATURES = datasets.Features({"n": datasets.Value("int64"), "image": datasets.Image()})
 
@@ -39,7 +41,7 @@ def write_parts(folder: Path, sizes: list[int], group_rows: int = 4) -> list[str
 
 def stream_of(paths: list[str], split: str = "train") -> HubStream:
     streamed = datasets.load_dataset("parquet", data_files=paths, split="train", streaming=True)
-    return HubStream("poems", streamed, parse_split(split)[1])
+    return HubStream("poems", streamed, parse_split(split)[1], own_files("owner/poems"))
 
 
 def numbers_of(stream: HubStream, count_: int) -> list[int]:
@@ -84,12 +86,34 @@ def test_media_of_a_stream_are_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/passwd", "file:///etc/passwd", "local:///etc/passwd::hf://datasets/a/b", "zip://x::/tmp/y.zip", None]
+    "path",
+    [
+        "/etc/passwd",
+        "file:///etc/passwd",
+        "local:///etc/passwd::hf://datasets/a/b@1/x",
+        "zip://x::/tmp/y.zip",
+        "hf://datasets/a/other@1/x.png",
+        "hf://datasets/a/b2@1/x.png",
+        "hf://datasets/a/b@1/../../other/x.png",
+        "zip://x::hf://datasets/a/other@1/x.zip",
+        "hf://buckets/a/b@1/x.png",
+        None,
+    ],
 )
-def test_a_path_that_is_not_on_the_hub_is_left_alone(path: str | None) -> None:
+def test_a_path_that_is_no_file_of_the_data_set_is_left_alone(path: str | None) -> None:
     row: dict[str, Any] = {"image": {"bytes": None, "path": path}, "more": [{"image": {"bytes": None, "path": path}}]}
     features = {"image": datasets.Image(), "more": datasets.List({"image": datasets.Image()})}
-    assert with_media(row, features) == row
+    assert with_media(row, features, own_files("a/b")) == row
+
+
+def test_what_is_fetched_is_no_larger_than_a_row_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        packed.writestr("a.png", b"four")
+    address = f"zip://a.png::{tmp_path}/x.zip"
+    monkeypatch.setattr(hub, "MAX_ROW_BYTES", 4)
+    assert fetch(address) == b"four"
+    monkeypatch.setattr(hub, "MAX_ROW_BYTES", 3)
+    assert fetch(address) is None
 
 
 def test_a_downloaded_data_set_is_read_by_number(tmp_path: Path) -> None:
@@ -110,15 +134,39 @@ def test_a_downloaded_data_set_is_read_by_number(tmp_path: Path) -> None:
 
 
 def read_from_hub(tmp_path: Path, what: str) -> Any:
+    reader = Path(__file__).parents[1] / "support" / "hub_reader.py"
     with hub_of(tmp_path / "hub") as address:
-        paths = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
-        surroundings = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": paths}
-        reader = Path(__file__).parents[1] / "support" / "hub_reader.py"
-        done = subprocess.run(
-            [sys.executable, str(reader), what], env=surroundings, capture_output=True, text=True, timeout=120
-        )
+        return json.loads(told_by(tmp_path, address, str(reader), what))
+
+
+def told_by(tmp_path: Path, address: str, *program: str) -> str:
+    """What a program prints for which the hub is there; it starts in `tmp_path`."""
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
+    surroundings = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": paths}
+    done = subprocess.run(
+        [sys.executable, *program], env=surroundings, cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return done.stdout
+
+
+CONFIG = "config_of('owner/poems', local=False)"
+OPEN = f"from support.rows import config_of, open_source; source = open_source({CONFIG}, 'train', None)"
+
+
+def test_a_folder_of_this_machine_is_not_read_for_a_data_set_of_the_hub(tmp_path: Path) -> None:
+    write_parts(tmp_path / "hub" / "data", [2])
+    write_parts(tmp_path / "owner" / "poems" / "data", [5])
+    with hub_of(tmp_path / "hub") as address:
+        assert told_by(tmp_path, address, "-c", f"{OPEN}; print(len(source.take(9)))") == "2\n"
+
+
+def test_a_name_of_nothing_here_is_told_so_when_the_hub_cannot_be_reached(tmp_path: Path) -> None:
+    offline = "import os; os.environ['HF_HUB_OFFLINE'] = '1'"  # as for a hub that does not answer, at once
+    program = f"{offline}\ntry:\n    {OPEN}\nexcept Exception as error:\n    print(type(error).__name__, error)"
+    told = told_by(tmp_path, "http://127.0.0.1:9", "-c", program)
+    assert told.startswith("SourceLostError poems: cannot be read from the hub: ")
+    assert "nor is there anything called owner/poems on this machine" in told
 
 
 def test_a_data_set_is_read_from_the_hub_through_an_outage(tmp_path: Path) -> None:

@@ -128,6 +128,19 @@ def test_what_is_damaged_spoils_no_other_part_of_its_block(tmp_path: Path) -> No
     source.close()
 
 
+def test_a_part_that_unpacks_to_more_than_may_be_held_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "BATCH_ROWS", 10)
+    monkeypatch.setattr(tables, "MAX_PART_BYTES", 100_000)
+    table = pa.table({"text": ["x" * 10] * 100 + ["x" * 10_000] * 100})
+    write_parquet(table, tmp_path / "rows.parquet", 100)
+    source = opened(tmp_path / "rows.parquet")
+    assert source.read(0).fields["text"] == "x" * 10
+    with pytest.raises(DataError, match=r"part 1 of .* unpacks to more than 100000 bytes; write .* smaller") as caught:
+        source.read(100)
+    assert caught.value.kind == "too_large"
+    source.close()
+
+
 @pytest.mark.parametrize(("suffix", "write"), WRITERS)
 @pytest.mark.parametrize("kept", [0, 3, 100, 5000])
 def test_a_file_that_is_cut_off_is_refused_by_name(tmp_path: Path, suffix: str, write: Writer, kept: int) -> None:

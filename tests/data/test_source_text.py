@@ -16,6 +16,7 @@ from support.rows import opened, read_all
 from xoron_core.contract.errors import BadKind, DataError
 from xoron_core.data.sources import rows
 from xoron_core.data.sources.csv_records import scan_csv
+from xoron_core.data.sources.rows import NotThisFormatError
 
 NASTY = st.text(alphabet='"\\[]{},:\n é🦊x', max_size=12)
 VALUES = st.recursive(
@@ -67,6 +68,15 @@ def test_a_json_file_without_an_array_is_refused(tmp_path: Path, content: str) -
     assert caught.value.index is None
 
 
+@pytest.mark.parametrize(
+    ("after", "place"), [('[{"n": 3}]', 10), ('\n \n{"n": 3}\n', 13), ("]", 10), (" " * 200_000 + "x", 200_010)]
+)
+def test_what_follows_a_json_array_is_refused_and_not_left_out(tmp_path: Path, after: str, place: int) -> None:
+    (tmp_path / "rows.json").write_text('[{"n": 0}]' + after)
+    with pytest.raises(DataError, match=rf"rows\.json has more after its array, at byte {place}: .* say format: jsonl"):
+        opened(tmp_path / "rows.json")
+
+
 @pytest.mark.parametrize("content", ["[]", " [ \n] ", '{"data": []}'])
 def test_a_json_array_without_elements_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "rows.json").write_text(content)
@@ -111,7 +121,6 @@ TABLES = st.integers(1, 4).flatmap(lambda n: st.lists(st.lists(CELLS, min_size=n
     table=TABLES,
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
     newline=st.sampled_from(["\n", "\r\n"]),
-    suffix=st.sampled_from(["csv", "tsv"]),
     bom=st.booleans(),
     chunk_bytes=st.integers(1, 30) | st.just(2**20),
 )  # fmt: skip
@@ -120,17 +129,47 @@ def test_records_of_a_csv_file_come_back_as_they_were_written(
     table: list[list[str]],
     quoting: int,
     newline: str,
-    suffix: str,
     bom: bool,
     chunk_bytes: int,
 ) -> None:
     header = [f"column {at}" for at in range(len(table[0]))]
     text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter="\t" if suffix == "tsv" else ",", quoting=quoting, lineterminator=newline)
+    writer = csv.writer(text, quoting=quoting, lineterminator=newline)
     writer.writerows([header, *table])
-    path = tmp_path_factory.mktemp("csv") / f"rows.{suffix}"
+    path = tmp_path_factory.mktemp("csv") / "rows.csv"
     content = text.getvalue().encode("utf-8-sig" if bom else "utf-8")
     got = opened_in_pieces(path, content, chunk_bytes)
+    assert got == [dict(zip(header, row, strict=True)) for row in table]
+
+
+FIELDS = st.lists(st.text(alphabet='", ;é🦊x', max_size=8), min_size=2, max_size=2)
+
+
+@settings(PATIENT, max_examples=60)
+@given(
+    table=st.lists(FIELDS, min_size=1, max_size=6),
+    newline=st.sampled_from(["\n", "\r\n", "\n\n", "\r\n\n\r\n"]),
+    chunk_bytes=st.integers(1, 30) | st.just(2**20),
+)
+def test_quotes_of_a_tsv_file_are_letters_like_others(
+    tmp_path_factory: pytest.TempPathFactory, table: list[list[str]], newline: str, chunk_bytes: int
+) -> None:
+    path = tmp_path_factory.mktemp("tsv") / "rows.tsv"
+    content = newline.join(["", *map("\t".join, [["a", "b"], *table]), ""])
+    got = opened_in_pieces(path, content.encode(), chunk_bytes)
+    assert got == [{"a": a, "b": b} for a, b in table]
+
+
+@settings(PATIENT, max_examples=60)
+@given(table=TABLES, newlines=st.lists(st.sampled_from(["\n", "\r\n"]), max_size=4), chunk_bytes=st.integers(1, 30))
+def test_blank_lines_of_a_csv_file_are_passed_over(
+    tmp_path_factory: pytest.TempPathFactory, table: list[list[str]], newlines: list[str], chunk_bytes: int
+) -> None:
+    header = [f"column {at}" for at in range(len(table[0]))]
+    text = io.StringIO(newline="")
+    csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n" + "".join(newlines)).writerows([header, *table])
+    path = tmp_path_factory.mktemp("csv") / "rows.csv"
+    got = opened_in_pieces(path, ("".join(newlines) + text.getvalue()).encode(), chunk_bytes)
     assert got == [dict(zip(header, row, strict=True)) for row in table]
 
 
@@ -143,24 +182,39 @@ def test_quotes_where_they_do_not_belong_are_read_as_the_csv_module_reads_them(
     content = "header\n" + text
     path = tmp_path_factory.mktemp("csv") / "rows.csv"
     path.write_text(content)
+    is_closed = list(csv.reader(io.StringIO(f"{content}\nend", newline="")))[-1] == ["end"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows, "CHUNK_BYTES", chunk_bytes)
+        if not is_closed:
+            with pytest.raises(NotThisFormatError, match="has a quote that is never closed"):
+                scan_csv(path, lambda _: None)
+            return
         index = scan_csv(path, lambda _: None)
     places = index.arrays["offsets"].tolist()
     pieces = [content[start:stop] for start, stop in pairwise(places)]
     got = [next(csv.reader([piece])) for piece in pieces]
-    assert got == list(csv.reader(io.StringIO(content.rstrip("\n"), newline="")))
+    assert got == [row for row in csv.reader(io.StringIO(content, newline="")) if row]
     assert index.num_rows == len(got) - 1
 
 
 def test_a_record_with_another_number_of_fields_is_bad(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text('a,b\n1,2\n3\n\n4,5,6\n"7,8\n')
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n3\n\n4,5,6\n7\n")
     source = opened(tmp_path / "rows.csv")
     assert source.read(0).fields == {"a": "1", "b": "2"}
-    for index, count in ((1, 1), (2, 0), (3, 3), (4, 1)):
+    for index, count in ((1, 1), (2, 3), (3, 1)):
         with pytest.raises(DataError, match=f"has {count} fields where the header has 2") as caught:
             source.read(index)
         assert (caught.value.index, caught.value.kind) == (index, "wrong_type")
+    source.close()
+
+
+def test_a_stray_quote_spoils_the_rows_up_to_the_next_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text('a,b\n1,"2\n3,4\n5,"6"\n7,8\n')
+    source = opened(tmp_path / "rows.csv")
+    assert len(source) == 2
+    with pytest.raises(DataError, match=r"not comma-separated text: .* expected after"):
+        source.read(0)
+    assert source.read(1).fields == {"a": "7", "b": "8"}
     source.close()
 
 
@@ -173,7 +227,10 @@ def test_a_field_may_be_longer_than_the_csv_module_lets_it(tmp_path: Path) -> No
     ("content", "message"),
     [
         (b"a,b,a\n1,2,3\n", r"needs a header that names each column once, got \['a', 'b', 'a'\]"),
-        (b"\n1,2\n", "needs a header that names each column once"),
+        (b",\n1,2\n", "needs a header that names each column once"),
+        (b"a;b\n1;2\n", r"has one column, 'a;b', that seems to be several, parted by ';'; part them by commas"),
+        (b"a\tb\n1\t2\n", r"parted by '\\t'; part them by commas, or by tabs in a file that ends in \.tsv"),
+        (b'a,b\n1,"2"\n3,"4\n5,6\n', r"has a quote that is never closed, in the record that begins at byte 10; close"),
         (b"a\xff\n1\n", "has no header: not comma-separated text"),
         (b"a,b\n", "has no row"),
         (b"\n\n", "has no row"),

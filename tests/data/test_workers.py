@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.patience import PATIENT
-from support.word_workers import Payload, Poison, collate, dataset_of, pool_of
+from support.word_workers import Payload, Poison, collate, dataset_of, deadly, pool_of
 
 from xoron_core.data.dataset import TrueStreamingDataset
 from xoron_core.data.records import Drawn
@@ -123,6 +123,52 @@ def test_a_row_that_is_never_done_is_left_out(tmp_path: Path) -> None:
             if drawn.ends_epoch:
                 break
     assert [(row.source, row.index, row.kind) for row in bad] == [("image", 7, "killed_worker")]
+
+
+def test_idle_workers_that_are_killed_are_replaced(tmp_path: Path) -> None:
+    expected = here(dataset_of(tmp_path), 60)
+    dataset = dataset_of(tmp_path)
+
+    def kill_all(number: int) -> None:
+        if number in {5, 20}:
+            for pid in pool.pids:
+                os.kill(pid, signal.SIGKILL)
+
+    with pool_of(dataset, 6) as pool:
+        assert taken(dataset, pool, 60, kill_all) == expected
+
+
+def test_a_micro_batch_that_kills_whoever_puts_it_together_ends_the_run(tmp_path: Path) -> None:
+    dataset = dataset_of(tmp_path)
+    with pool_of(dataset, 1, finish=deadly) as pool, pytest.raises(WorkerError, match="put together one micro-batch"):
+        taken(dataset, pool, 9)
+
+
+def test_a_worker_that_cannot_be_replaced_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = dataset_of(tmp_path)
+    with pool_of(dataset, 1) as pool:
+        followed = dataset.follow(pool)
+        next(followed)
+
+        def refuse() -> None:
+            raise OSError("too many open files")
+
+        monkeypatch.setattr(pool, "_start_worker", refuse)
+        os.kill(pool.pids[0], signal.SIGKILL)
+        with pytest.raises(WorkerError, match="cannot be replaced: too many open files"):
+            list(islice(followed, 200))
+
+
+def test_a_pool_is_closed_once_or_twice_and_another_takes_its_place(tmp_path: Path) -> None:
+    expected = here(dataset_of(tmp_path), 12)
+    dataset = dataset_of(tmp_path)
+    state = dataset.state_dict()
+    with pool_of(dataset, 1) as pool:
+        next(dataset.follow(pool))
+        pool.close()
+        dataset.load_state_dict(state)
+        with pool_of(dataset, 1) as other:
+            assert taken(dataset, other, 12) == expected
 
 
 def test_an_error_of_the_program_in_a_worker_is_told_with_its_traceback(tmp_path: Path) -> None:

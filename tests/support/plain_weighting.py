@@ -50,9 +50,9 @@ def plain_weights(tokens: Sequence[str], form: str, group_weights: Mapping[str, 
 
 def plain_learned(tokens: Sequence[str]) -> list[bool]:
     """Which tokens of a document are learned where only the assistant is: what follows its tag, up to its closing tag,
-    and the end of the document where it comes next, but for white space."""
+    and the end of the document where it comes next, but for white space; what tools return is not."""
     learned = [False] * len(tokens)
-    speaks = False
+    speaks = returns = False
     waiting: list[int] | None = None  # the white space since the assistant's last closing tag
     for at, token in enumerate(tokens):
         if waiting is not None and token.isspace():
@@ -63,9 +63,11 @@ def plain_learned(tokens: Sequence[str]) -> list[bool]:
                 learned[place] = True
         waiting = None
         if token in ("<|system|>", "<|user|>", "<|assistant|>"):
-            speaks = token == "<|assistant|>"
+            speaks, returns = token == "<|assistant|>", False
         elif speaks:
-            learned[at] = True
+            returns = returns or token == "<|tool_result|>"
+            learned[at] = not returns
             speaks = token not in ("<|/assistant|>", "<|eos|>")
-            waiting = [] if token == "<|/assistant|>" else None
+            waiting = [] if token == "<|/assistant|>" and not returns else None
+            returns = returns and token != "<|/tool_result|>"
     return learned

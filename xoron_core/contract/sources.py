@@ -28,9 +28,12 @@ FORMATS: Mapping[str, SourceFormat] = {
     ".tar": "webdataset",
 }
 MEDIA: Mapping[str, str] = {
-    **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"), "image"),
-    **dict.fromkeys((".mp4", ".webm", ".mkv", ".mov", ".avi", ".mpg", ".mpeg", ".m4v"), "video"),
-    **dict.fromkeys((".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac"), "audio"),
+    **dict.fromkeys((".jpg", ".jpeg", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff"), "image"),
+    **dict.fromkeys((".ppm", ".jp2", ".j2k", ".avif"), "image"),
+    **dict.fromkeys((".mp4", ".m4v", ".mov", ".3gp", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts"), "video"),
+    **dict.fromkeys((".m2ts", ".ogv", ".wmv", ".asf", ".flv"), "video"),
+    **dict.fromkeys((".wav", ".w64", ".aif", ".aiff", ".au", ".flac", ".mp3", ".ogg", ".oga", ".opus"), "audio"),
+    **dict.fromkeys((".m4a", ".aac"), "audio"),
 }
 """Suffix of a media file → what is in it."""
 
@@ -70,7 +73,8 @@ def locate(source: SourceConfig, split: str) -> Location:
 
 
 def check_sources(config: RunConfig) -> None:
-    """See that the files of every source of an enabled modality exist and are not empty.
+    """See that the files of every source of an enabled modality exist and are not empty, and that none is evaluated on
+    what it is trained on.
 
     Raises: ConfigError naming each source at fault, the file looked for and what to do.
     """
@@ -86,14 +90,22 @@ def check_sources(config: RunConfig) -> None:
 
 def _check(index: int, source: SourceConfig) -> list[FieldProblem]:
     found: list[FieldProblem] = []
+    places: list[Location] = []
     for field, split in (("split", source.split), ("eval_split", source.eval_split)):
         if split is None:
             continue
         search = _Search(source, field)
         try:
-            search.refuse_empty(search.location(split))
+            places.append(search.location(split))
+            search.refuse_empty(places[-1])
         except ConfigError as error:
             found += error.problems
+    if len(places) == 2 and places[0] == places[1]:
+        message = (
+            f"source {source.name!r} would be evaluated on the very rows that it is trained on; give it others, as in "
+            "split: 'train[:95%]' with eval_split: 'train[95%:]', or null"
+        )
+        found.append(FieldProblem("eval_split", message, source.eval_split))
     named = [FieldProblem(f"data.sources.{index}.{each.field}", each.message, each.value) for each in found]
     return list(dict.fromkeys(named))  # what both splits have is told once
 
@@ -160,10 +172,12 @@ class _Search:
             raise self.error("path", f"has no file {path}; put one there, or change path", text)
         if path.suffix:
             raise self.error("path", f"has no file {path}; put it there, or change path", text)
-        raise self.missing(path / f"{split}.jsonl")
+        is_name = re.fullmatch(f"{_HUB_NAME}|{_OLD_HUB_NAME}", text)
+        cure = "; where it is a data set on the hub, say local: false" if is_name else ""
+        raise self.missing(path / f"{split}.jsonl", cure)
 
-    def missing(self, path: Path) -> ConfigError:
-        message = f"has no file {path}; put it there, or change path or {self.field}"
+    def missing(self, path: Path, cure: str) -> ConfigError:
+        message = f"has no file {path}; put it there, or change path or {self.field}{cure}"
         if self.field == "eval_split":
             message += " (null: it has no part in evaluation; 'train[95%:]': the end of train)"
         return self.error("path", message, self.source.path)
@@ -181,14 +195,18 @@ class _Search:
             return self.source.format, paths
         for path in paths:
             if _suffix(path) not in FORMATS:
-                raise self.error("format", f"does not tell by the name of {path} how it is written; say format")
+                message = (
+                    f"does not tell by the name of {path} how it is written: it ends in none of {' '.join(FORMATS)}"
+                )
+                raise self.error("format", f"{message}; say format")
         return self.only_format(_by_format(paths))
 
     def in_folder(self, folder: Path, split: str) -> tuple[SourceFormat, list[Path]]:
         wanted, own, under = self.source.format, folder / split, folder / "data"
         if wanted == "folder":
             if not own.is_dir():
-                raise self.error("path", f"has no folder {own}; put it there, or change path", self.source.path)
+                cure = self.itself_as_split(folder)
+                raise self.error("path", f"has no folder {own}; put it there, or change path{cure}", self.source.path)
             return "folder", [own]
         if saved := _saved(folder):
             return self.only_split(saved, split)
@@ -206,7 +224,13 @@ class _Search:
         if wanted is None and own.is_dir():
             return "folder", [own]
         suffix = next((suffix for suffix, format_ in FORMATS.items() if format_ == wanted), ".jsonl")
-        raise self.missing(folder / f"{split}{suffix}")
+        raise self.missing(folder / f"{split}{suffix}", self.itself_as_split(folder))
+
+    def itself_as_split(self, folder: Path) -> str:
+        """The cure for a folder that holds rows, and not splits."""
+        if self.field != "split" or not re.fullmatch(r"\w[\w.-]*", folder.name):
+            return ""
+        return f"; or give {folder.parent} as path and {folder.name!r}, this folder's name, as split"
 
     def shards(self, folder: Path) -> list[Path]:
         """The files of a split's own folder, unless it holds media files, about which they only say more."""

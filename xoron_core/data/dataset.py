@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from torch.utils.data import IterableDataset
 
 from xoron_core.contract.config.data import DataConfig, SourceConfig
-from xoron_core.contract.errors import AnotherFormatError, DataError, RanksDifferError
+from xoron_core.contract.errors import AnotherFormatError, DataError, RanksDifferError, SourceLostError
 from xoron_core.data.bad_rows import BadRows
 from xoron_core.data.feeds import open_feeds
 from xoron_core.data.lane import Lane, Runner, Taken
@@ -101,6 +101,8 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         self._drawn: Counter[str] = Counter(dict.fromkeys(num_rows, 0))
         self._skipped: Counter[str] = Counter()
         self._has_samples = False  # this epoch, so far
+        self._lost: dict[str, str] = {}  # this epoch, and why
+        self._alerts: list[str] = []
 
     def __iter__(self) -> Iterator[MicroBatch]:
         """This process's micro-batches, prepared here; `follow` also tells what happens on the way."""
@@ -110,6 +112,8 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
 
     def follow(self, runner: Runner[T], summary: Callable[[T], Any] = lambda _: None) -> Iterator[Drawn[T]]:
         """Micro-batches without end, as `runner` makes them. `summary` is what ranks tell each other of a part."""
+        for lane in self.lanes.values():
+            lane.close()  # what another runner was to do
         is_open = self._is_open()
         self._start_ahead(runner)
         seen_bad: tuple[BadSample, ...] = ()
@@ -124,9 +128,10 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
             skipped = self._newly_skipped(told)
             seen_bad = bad or seen_bad
             is_open[modality] = any(theirs.has_more for theirs in told)
+            self._lose(modality, told, runner.ahead)
             ends_epoch = not any(is_open.values())
-            if ends_epoch and not self._has_samples:
-                raise self._nothing_is_left(seen_bad)
+            if ends_epoch:
+                self._check_end(seen_bad)
             yield Drawn(
                 modality=modality,
                 part=None if taken.part is None else taken.part.payload,
@@ -134,7 +139,7 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
                 summaries=tuple(theirs.summary for theirs in told if theirs.sample_ids),
                 bad=bad,
                 skipped=skipped,
-                alerts=self._lose(modality, told),
+                alerts=self._take_alerts(),
                 ends_epoch=ends_epoch,
                 state=self.state_dict(),
             )
@@ -150,10 +155,11 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         """Raises: DataError when no source has anything."""
         self.epoch += 1
         self._has_samples = False
+        self._lost.clear()
         self._positions = {name: lane.begin(self.epoch) for name, lane in self.lanes.items()}
         is_open = self._is_open()
         if not any(is_open.values()):
-            raise self._nothing_is_left(())
+            self._check_end(())
         return is_open
 
     def _is_open(self) -> dict[str, bool]:
@@ -204,26 +210,42 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         self._skipped.update(names)
         return new
 
-    def _lose(self, modality: str, told: Sequence[_Told]) -> tuple[str, ...]:
-        """Leave out the sources that a rank could not reach; what a person should know of it."""
+    def _lose(self, modality: str, told: Sequence[_Told], ahead: int) -> None:
+        """Leave out the sources that a rank could not reach."""
         lane = self.lanes[modality]
-        before = lane.plan.lost
-        reasons = {name: why for theirs in told for name, why in theirs.losses.items() if name not in before}
-        lane.owe(ticket for theirs in told for ticket in theirs.lost)
+        reasons = {name: reason for theirs in told for name, reason in theirs.losses.items()}
         reasons |= {error.source: error.reason for error in lane.plan.losses}
         lane.plan.losses.clear()
-        return tuple(
+        if lost := [ticket for theirs in told for ticket in theirs.lost]:
+            lane.window(
+                max(number for number, _ in self._positions[modality]) + ahead
+            )  # as far as any rank has planned
+            lane.owe(lost)
+        self._alerts += [
             f"source {name!r} cannot be reached ({reason}); it is left out, its place is kept, and it is tried again "
             "with the next epoch, or when the run is resumed"
             for name, reason in reasons.items()
-        )
+            if name not in self._lost
+        ]
+        self._lost |= reasons
 
-    def _nothing_is_left(self, bad: Sequence[BadSample]) -> DataError:
-        """The error to raise when an epoch ends and no row of it could be used."""
-        last = f"; the last: {bad[-1].reason}" if bad else ""
-        left_out = f" that is not among the {len(self._skipped)} left out" if self._skipped else ""
-        source = [feed.name for feeds in self.feeds.values() for feed in feeds][-1]
-        return DataError(source, None, f"no row of any source{left_out} can be read{last}")
+    def _take_alerts(self) -> tuple[str, ...]:
+        alerts, self._alerts = tuple(self._alerts), []
+        return alerts
+
+    def _check_end(self, bad: Sequence[BadSample]) -> None:
+        """See that an epoch that ends has had something.
+
+        Raises: SourceLostError when it ends because nothing can be reached; DataError when no row of it could be used.
+        """
+        names = {feed.name for feeds in self.feeds.values() for feed in feeds}
+        if names == self._lost.keys():
+            name, reason = next(iter(self._lost.items()))
+            raise SourceLostError(name, f"{reason}; there is no other source to go on with")
+        if not self._has_samples:
+            last = f"; the last: {bad[-1].reason}" if bad else ""
+            left_out = f" that is not among the {len(self._skipped)} left out" if self._skipped else ""
+            raise DataError(max(names), None, f"no row of any source{left_out} can be read{last}")
 
     def _layout(self, preparer: Preparer) -> Layout:
         rows = preparer.rows_per_batch
@@ -255,7 +277,8 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         """Go on where a saved state left off, whatever the number of ranks was then. A source or modality that the
         state does not know starts at its beginning.
 
-        Raises: AnotherFormatError when an earlier version wrote it.
+        Raises: AnotherFormatError when an earlier version wrote it; SourceLostError when rows that were begun with
+        cannot be reached.
         """
         if "lanes" not in state:
             raise AnotherFormatError("the checkpoint tells its place in the data as an earlier version did; start anew")
@@ -264,12 +287,18 @@ class TrueStreamingDataset(IterableDataset[MicroBatch]):
         self._credit = {name: state["credit"].get(name, 0.0) for name in self._credit}
         self._drawn = Counter({name: state["drawn"].get(name, 0) for name in self._drawn})
         self._skipped = Counter(state["skipped"])
+        self._lost.clear()
         self.bad_rows.load_state_dict(state)
         for name, lane in self.lanes.items():
             if (saved := state["lanes"].get(name)) is None:
                 self._positions[name] = lane.restart(self.epoch)
             else:
                 self._positions[name] = lane.load_state_dict(saved, self.epoch, state["skip"], self.preparation)
+                if not lane.is_exact:
+                    self._alerts.append(
+                        f"the sources of {name} are not what they were: rows of the windows in use may come twice in "
+                        "this epoch"
+                    )
 
     def close(self) -> None:
         """Let go of the sources."""

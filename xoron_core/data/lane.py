@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from xoron_core.contract.errors import SourceLostError
 from xoron_core.data.packing import Layout
 from xoron_core.data.plan import Plan, plain_ticket
 from xoron_core.data.preparation import Job, Preparation, Report
@@ -97,11 +98,14 @@ class Lane(Generic[T]):
         self.skip = skip
         self.seed = seed
         self.number = self.taken = 0
+        self.is_exact = True
+        self._last_begun = -1  # before a resume; what sources owed then comes after it
         self._names = {feed.number: feed.name for feed in plan.feeds}
         self._windows: deque[Window] = deque()
         self._next_number = 0
         self._owed: list[tuple[Ticket, int | None]] = []  # with the window that begins with it, once that is known
-        self._running: dict[int, Running[T]] = {}
+        self._absences: list[tuple[str, int, int | None]] = []  # of a source, and from which window up to which
+        self._running: dict[int, tuple[Job, Running[T]]] = {}
         self._beginning = plan.state_dict()
 
     def window(self, number: int, layout: Layout | None = None) -> Window:
@@ -139,24 +143,32 @@ class Lane(Generic[T]):
         """See that the window in use, or the one so many after it, is under way."""
         number = self.number + depth
         if number not in self._running and self.window(number).share(self.rank, self.layout.num_ranks):
-            self._running[number] = runner.start(self._job(number))
+            job = self._job(number)
+            self._running[number] = (job, runner.start(job))
 
     def take(self, runner: Runner[T], epoch: int) -> Taken[T]:
-        """This rank's part of the next micro-batch."""
+        """This rank's part of the next micro-batch.
+
+        Raises: SourceLostError when a window that was begun before cannot be read to its end.
+        """
         if not self.has_more(epoch):
             return Taken(None)
         for depth in range(runner.ahead + 1):
             self.start_ahead(runner, depth)
-        running = self._running[self.number]
+        job, running = self._running[self.number]
         report = running.report()
         taken: Taken[T] = Taken(None)
         if self.taken == 0:
-            taken = Taken(None, report, self._job(self.number).tickets, self._skipped(self.number))
+            taken = Taken(None, report, job.tickets, self._skipped(self.number))
+        elif job.first and report.losses:
+            name, reason = next(iter(report.losses.items()))
+            raise SourceLostError(name, f"{reason}; rows that the run had begun with are there")
         if self.taken < report.num_parts:
             taken = replace(taken, part=running.next_part())
             self.taken += 1
         if self.taken >= report.num_parts:
-            self._running.pop(self.number).close()
+            self._running.pop(self.number)
+            running.close()
             self.number = self.settled(self.rank, self.number + 1, epoch)
             self.taken = 0
         return taken
@@ -170,41 +182,56 @@ class Lane(Generic[T]):
         """Draw nothing more from the sources of these tickets, which cannot be reached, until the next epoch or
         attempt; that begins with them."""
         for ticket in tickets:
-            self.plan.leave_out(self._names[ticket.source])
+            name = self._names[ticket.source]
             self._owed.append((ticket, None))
+            if not any(absent == name and until is None for absent, _, until in self._absences):
+                self._absences.append((name, self._next_number, None))
 
     def state_dict(self, positions: Sequence[tuple[int, int]]) -> dict[str, Any]:
         """The state of all ranks, which are at these (number, taken)."""
         first = min(number for number, _ in positions)
         self._owed = [(ticket, due) for ticket, due in self._owed if due is None or due >= first]
+        self._absences = [absence for absence in self._absences if absence[2] is None or absence[2] > first]
+        window = self.window(first)
         return {
             "window": first,
-            "plan": self.window(first).start,
+            "digest": window.digest,
+            "plan": window.start,
             "positions": [list(position) for position in positions],
             "layout": asdict(self.layout),
             "owed": [{**plain_ticket(ticket, self._names), "due": due} for ticket, due in self._owed],
+            "absences": [list(absence) for absence in self._absences],
         }
 
     def load_state_dict(
         self, state: dict[str, Any], epoch: int, skip: Collection[str], preparation: Preparation
     ) -> list[tuple[int, int]]:
         """Go to a saved position, when rows in `skip` were left out; what is left of windows of another layout is given
-        back to the plan, which deals it out anew. The positions of all ranks."""
-        self._forget(state["window"])
-        self.plan.load_state_dict(state["plan"])
+        back to the plan, which deals it out anew. Where sources have changed, so that windows in use are no longer what
+        they were, their rows come again, and `is_exact` is false. The positions of all ranks.
+
+        Raises: SourceLostError when a source cannot be reached of which a window holds rows.
+        """
+        first, layout = state["window"], Layout(**state["layout"])
         positions = [(number, taken) for number, taken in state["positions"]]
+        self._forget(first)
+        self.plan.load_state_dict(state["plan"])
         self._owed = [(ticket, entry["due"]) for ticket, entry in self.plan.tickets_of(state["owed"])]
-        layout = Layout(**state["layout"])
-        if layout == self.layout and frozenset(skip) == frozenset(self.skip):
+        self._absences = [(name, begin, end) for name, begin, end in state["absences"]]
+        self._last_begun = max(number for number, _ in positions)
+        is_begun = any(position != (first, 0) for position in positions)
+        self.is_exact = not is_begun or self.window(first, layout).digest == state["digest"]
+        if self.is_exact and layout == self.layout and frozenset(skip) == frozenset(self.skip):
             self.number, self.taken = positions[self.rank]
             self.window(max(number for number, _ in positions))
-            self._make_owed_due()
+            self._expect_all_back()
             return positions
-        left = self._left_of(layout, positions, epoch, skip, preparation)
+        self.number = first
+        left = self._left_of(layout, positions, epoch, skip, preparation) if self.is_exact else []
         self.plan.load_state_dict(self.window(self.number, layout).start)
         self.plan.give_back(left)
         self._forget(self.number)
-        self._make_owed_due()
+        self._expect_all_back()
         return self.begin(epoch)
 
     def is_open(self, epoch: int, positions: Sequence[tuple[int, int]]) -> bool:
@@ -213,7 +240,7 @@ class Lane(Generic[T]):
 
     def close(self) -> None:
         """Drop what is under way."""
-        for running in self._running.values():
+        for _, running in self._running.values():
             running.close()
         self._running.clear()
 
@@ -235,29 +262,40 @@ class Lane(Generic[T]):
         is the window that nobody has begun."""
         left: list[Ticket] = []
         last = max(number + (taken > 0) for number, taken in positions)
-        self.number, self.taken = self._next_number, 0
         while self.number < last and self.window(self.number, layout).epoch == epoch:
             window = self.window(self.number, layout)
             for rank, (number, taken) in enumerate(positions):
                 share = window.share(rank, layout.num_ranks)
                 if number < self.number or (number == self.number and taken == 0):
-                    left += share
+                    left += [ticket for ticket in share if not self._is_away(ticket, window.number)]
                 elif number == self.number:
                     job = replace(self._job_of(share, window.number, layout, skip), first=taken)
                     left += preparation.remaining(job)
             self.number += 1
         return left
 
-    def _make_owed_due(self) -> None:
-        """What sources owe comes with the next window that is planned."""
-        self._owed = [(ticket, self._next_number if due is None else due) for ticket, due in self._owed]
+    def _expect_all_back(self) -> None:
+        """From the next window on sources that could not be reached are tried again; it begins with what they owe."""
+        now = self._next_number
+        self.plan.try_all_again()
+        self._owed = [(ticket, now if due is None else due) for ticket, due in self._owed]
+        self._absences = [(name, begin, now if end is None else end) for name, begin, end in self._absences]
+
+    def _is_away(self, ticket: Ticket, number: int) -> bool:
+        """Whether a ticket of a window could not be reached when that was read."""
+        return any(owed == ticket and (due is None or due > number) for owed, due in self._owed)
 
     def _plan_window(self, layout: Layout) -> Window:
+        now = self._next_number
         start = self.plan.state_dict()
+        for name, begin, end in self._absences:
+            if begin <= now and (end is None or now < end):
+                self.plan.leave_out(name)
         if self.plan.is_exhausted:
             self.plan.start_epoch()
-            self._make_owed_due()
-        self.plan.give_back(ticket for ticket, due in self._owed if due == self._next_number)
+            if now > self._last_begun:
+                self._expect_all_back()
+        self.plan.give_back(ticket for ticket, due in self._owed if due == now)
         epoch = self.plan.epoch
         tickets = self.plan.take(layout.window * layout.num_ranks)
         generator = np.random.Generator(np.random.PCG64(self._seed("deal", self._next_number)))
@@ -270,7 +308,7 @@ class Lane(Generic[T]):
         return replace(job, first=self.taken) if number == self.number else job
 
     def _job_of(self, share: Sequence[Ticket], number: int, layout: Layout, skip: Collection[str]) -> Job:
-        wanted = tuple(ticket for ticket in share if self._id(ticket) not in skip)
+        wanted = tuple(ticket for ticket in share if self._id(ticket) not in skip and not self._is_away(ticket, number))
         return Job(self.modality, wanted, layout, self._seed("arrange", number))
 
     def _skipped(self, number: int) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ class IndexedFeed(Feed):
         """Nothing is open: workers read."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {"at": self._at, "until": self._until, "rows": self.order.num_rows}
+        return {"at": self._at, "until": self._until}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._at, self._until = state["at"], state["until"]
@@ -125,14 +125,13 @@ class Plan:
         for feed in self.feeds:
             feed.start_epoch()
 
-    @property
-    def lost(self) -> frozenset[str]:
-        """Sources that are left out in this epoch."""
-        return frozenset(self._lost)
-
     def leave_out(self, name: str) -> None:
         """Draw nothing more from a source in this epoch."""
         self._lost.add(name)
+
+    def try_all_again(self) -> None:
+        """Draw from all sources again."""
+        self._lost.clear()
 
     def give_back(self, tickets: Iterable[Ticket]) -> None:
         """Tickets that were not used, to be handed out before others."""

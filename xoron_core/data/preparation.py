@@ -88,8 +88,14 @@ class Preparation:
             yield self._micro_batch(job, decoded, group)
 
     def remaining(self, job: Job) -> list[Ticket]:
-        """The tickets of the micro-batches that were not used, with spans where some of a sample was."""
+        """The tickets of the micro-batches that were not used, with spans where some of a sample was.
+
+        Raises: SourceLostError when some of the job's rows cannot be reached, without which nobody knows.
+        """
         decoded, groups = self._arranged(job, lambda _: None)
+        if decoded.lost:
+            name = self._name(job.tickets[decoded.lost[0]])
+            raise SourceLostError(name, f"{self._lost[name]}; rows that the run had begun with are there")
         tickets = []
         for number, start, stop in joined(piece for group in groups[job.first :] for row in group for piece in row):
             ticket = job.tickets[decoded.places[number]]

@@ -109,7 +109,7 @@ class WorkerPool(Generic[T]):
         with self.changed:
             self._is_closing = True
             self.queue.clear()
-            workers = list(self._workers)
+            workers, self._workers = self._workers, []
         for worker in workers:
             worker.process.kill()  # they hold nothing that wants an orderly end
         for worker in workers:
@@ -158,21 +158,27 @@ class WorkerPool(Generic[T]):
             worker.process.kill()
             with self.changed:
                 self.failure = self.failure or f"what a worker sent cannot be received: {error}"
-        worker.connection.close()
-        worker.process.join()
         with self.changed:
-            if not self._is_closing:
-                self._replace(worker)
+            worker.connection.close()
+            worker.process.join()  # under the lock, for whoever starts a process asks after the others' statuses
+            try:
+                if not self._is_closing:
+                    self._replace(worker)
+            except Exception as error:  # boundary: a thread has nobody who would hear of it
+                log.exception("a data worker cannot be replaced")
+                self.failure = self.failure or f"a data worker cannot be replaced: {error}"
             self.changed.notify_all()
 
     def _note(self, worker: "_Worker[T]", message: Any) -> None:
         with self.changed:
             running = worker.running
             assert running is not None
-            self._deaths_in_a_row = 0
+            worker.has_worked = True
             match message:
                 case Report():
-                    running.found_report = running.found_report or message
+                    if running.found_report is not None and running.found_report != message:
+                        self.failure = "what a worker read before it died, another finds otherwise; see to the sources"
+                    running.found_report = message
                 case Part():
                     running.parts.append(message)
                     running.num_received += 1
@@ -186,21 +192,28 @@ class WorkerPool(Generic[T]):
     def _replace(self, worker: "_Worker[T]") -> None:
         """Another in the place of one that is gone; its job comes first. The lock is held."""
         place = worker.place.value
-        self._deaths_in_a_row = 0 if place >= 0 else self._deaths_in_a_row + 1
+        self._deaths_in_a_row = 0 if worker.has_worked or place >= 0 else self._deaths_in_a_row + 1
         code = worker.process.exitcode
         how = f"by {signal.Signals(-code).name}" if code is not None and code < 0 else f"with status {code}"
         if (running := worker.running) is not None and not running.is_closed:
-            running.note_death(place)
             self.queue.appendleft(running)
+            if running.note_death(place) > MAX_DEATHS_IN_A_ROW:
+                self.failure = (
+                    f"{MAX_DEATHS_IN_A_ROW + 1} workers ended {how} while they put together one micro-batch of "
+                    f"{running.job.modality}; see whether the machine has memory for it, or set data.num_workers to 0"
+                )
         if self._deaths_in_a_row > MAX_DEATHS_IN_A_ROW:
             self.failure = (
                 f"{self._deaths_in_a_row} workers in a row ended {how} before they did anything; see whether the "
                 "machine has memory for data.num_workers of them, or set it to 0"
             )
+        if self.failure is not None:
             return
         self.on_death(f"a data worker ended {how}; another does its work again")
         worker.process.close()
-        self._workers[self._workers.index(worker)] = self._start_worker()
+        at = self._workers.index(worker)
+        del self._workers[at]
+        self._workers.insert(at, self._start_worker())
         self._give_out()
 
 
@@ -214,11 +227,13 @@ class _Worker(Generic[T]):
         self.connection = connection
         self.place = place
         self.running: RunningThere[T] | None = None
+        self.has_worked = False
         self._seen = (-1, 0.0)  # the place last seen, and since when
 
     def take(self, running: "RunningThere[T]") -> None:
         """Give it a job. Where it died meanwhile, whoever receives from it will see."""
         self.running = running
+        self._seen = (-1, time.monotonic())
         with suppress(OSError):
             self.connection.send(running.rest)
 
@@ -245,9 +260,11 @@ class RunningThere(Generic[T]):
     @property
     def rest(self) -> Job:
         """What is still to be done of it."""
-        rows = [(ticket.source, ticket.index) for ticket in self.job.tickets] if self.pool.deadly else []
-        deadly = frozenset(place for place, row in enumerate(rows) if row in self.pool.deadly)
-        return replace(self.job, first=self.job.first + self.num_received, deadly=deadly)
+        if self.found_report is None and self.pool.deadly:  # once it is reported, the same rows are left out again
+            rows = [(ticket.source, ticket.index) for ticket in self.job.tickets]
+            deadly = frozenset(place for place, row in enumerate(rows) if row in self.pool.deadly)
+            self.job = replace(self.job, deadly=deadly)
+        return replace(self.job, first=self.job.first + self.num_received)
 
     def report(self) -> Report:
         """What became of its tickets."""
@@ -268,12 +285,13 @@ class RunningThere(Generic[T]):
             if self in self.pool.queue:
                 self.pool.queue.remove(self)
 
-    def note_death(self, place: int) -> None:
-        """Its worker died at a ticket (-1: at none). The lock is held."""
+    def note_death(self, place: int) -> int:
+        """Its worker died at a ticket (-1: at none); how many died at none. The lock is held."""
         self._deaths[place] += 1
         if place >= 0 and self._deaths[place] >= MAX_DEATHS_AT_A_ROW:
             ticket = self.job.tickets[place]
             self.pool.deadly.add((ticket.source, ticket.index))
+        return self._deaths[-1]
 
     def _wait(self, is_there: Callable[[], bool]) -> None:
         """Until it is there; a job that nobody has begun goes before all others."""

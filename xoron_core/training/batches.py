@@ -32,7 +32,8 @@ class _Arriving:
 class Batches:
     """Endless iterator over the micro-batches of a data set, collated, on the device; `part` is a batch always.
 
-    With a GPU the next one is fetched and copied while the one before is computed on. `on_wait` is called every now and
+    With a GPU the next one is fetched, and its copy begun, before one is given out, so that it arrives while that is
+    computed on. `on_wait` is called every now and
     then while something is waited for, `on_alert` with what a person should know of.
     """
 
@@ -74,7 +75,7 @@ class Batches:
     def __next__(self) -> Drawn[Batch]:
         """The next micro-batch. Raises: DataError, RanksDifferError, WorkerError."""
         if self._copies is None:
-            return self._fetch(self.device)
+            return self._fetch()
         arrived = self._arriving or self._begin()
         if arrived.error is not None:
             raise arrived.error
@@ -97,14 +98,14 @@ class Batches:
         assert self._copies is not None
         try:
             with torch.cuda.stream(self._copies):
-                return _Arriving(self._fetch(self.device), self._copies.record_event())
+                return _Arriving(self._fetch(), self._copies.record_event())
         except Exception as error:  # boundary: it is raised when what failed is asked for
             log.debug("the next micro-batch cannot be had", exc_info=True)
             return _Arriving(error=error)
 
-    def _fetch(self, device: torch.device) -> Drawn[Batch]:
+    def _fetch(self) -> Drawn[Batch]:
         drawn = next(self._drawn)
-        return replace(drawn, part=_whole(drawn).to(device))
+        return replace(drawn, part=_whole(drawn).to(self.device))
 
     def _allocate(self, size: int) -> Tensor:
         if self.device.type != "cuda":

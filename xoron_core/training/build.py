@@ -152,7 +152,8 @@ def build_trainer(
     modalities = enabled_modalities(config, tokenizer)
     sources = sources_with_modality(config, modalities)
     if ranks.is_first:  # the others find the indexes in the cache
-        index_sources([source for source, _ in sources], cache, control.poll, on_detail)
+        on_wait = between_parts if ranks.world_size == 1 else control.poll  # the others wait for what this one says
+        index_sources([source for source, _ in sources], cache, on_wait, on_detail)
     between_parts()
     dataset = build_dataset(config, modalities, skip, ranks, cache, control.poll)
     resources.enter_context(closing(dataset))

@@ -97,6 +97,7 @@ class XoronTrainer:
         self.last_lr = 0.0
         self._data_state: dict[str, Any] = {}
         self._ends_epoch = False
+        self.state.data = train_dataset.state_dict()
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if resume_from is not None:
             self.load_checkpoint(Path(resume_from))
@@ -134,6 +135,7 @@ class XoronTrainer:
         away.
         """
         self.model.train()
+        self.train_dataset.load_state_dict(self.state.data)  # where an earlier call has left it, it may have read ahead
         for hook in self.hooks:
             hook.before_training(self)
         if self.scaler is not None:

@@ -82,13 +82,13 @@ def check_format(source: SourceConfig, field: str) -> None:
     for name in source.fields if forms else ():
         if name not in known:
             raise ConfigError.of(f"{field}.fields.{name}", unknown_key(name, known), source.fields[name])
-    is_text_source = source.category in TEXT_FORMS
-    if source.loss_on == "assistant" and not is_text_source:
+    has_messages = source.category in TEXT_FORMS and source.category not in WITHOUT_MESSAGES
+    if source.loss_on == "assistant" and not has_messages:
         message = f"{source.category} has no conversations; take it out, or set it to all"
         raise ConfigError.of(f"{field}.loss_on", message, source.loss_on)
     if (template := source.chat_template) is None:
         return
-    if not is_text_source or source.category in WITHOUT_MESSAGES:
+    if not has_messages:
         message = f"is for conversations, which {source.category} has none of; take it out"
         raise ConfigError.of(f"{field}.chat_template", message, template[:200])
     templates.check(template, f"{field}.chat_template")
@@ -103,15 +103,16 @@ def check_format(source: SourceConfig, field: str) -> None:
 def _text_fields(columns: Columns, source: SourceConfig, forms: tuple[Form[Conversation | str], ...]) -> dict[str, Any]:
     marked = source.loss_on == "assistant"
     text = columns.value(("text",))
-    if source.chat_template is not None:
+    if isinstance(text, str) and text.startswith(OPENING_TAGS):
+        learned = assistant_spans(text) if marked else ()
+    elif source.chat_template is not None:
         made = columns.made_by(forms, source.category)
         if isinstance(made, str):
             raise columns.record.error("has no messages that chat_template could write", "wrong_type")
         text, learned = templates.rendered(columns.record, made, source.chat_template, marked=marked)
     else:
-        if not isinstance(text, str) or not text.startswith(OPENING_TAGS):
-            made = columns.made_by(forms, source.category)
-            text = made if isinstance(made, str) else written(made)
+        made = columns.made_by(forms, source.category)
+        text = made if isinstance(made, str) else written(made)
         learned = assistant_spans(text) if marked else ()
     if not marked:
         return {"text": text}

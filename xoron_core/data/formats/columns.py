@@ -111,11 +111,11 @@ class Columns:
         return self.fields.get(name, name).lower() in self._row or self._value(name) is not None
 
     def _not_understood(self, forms: Sequence[Form[T]], category: str) -> DataError:
-        """The error for a row that no form fits: of kind `empty` where a column that was looked for is empty."""
-        needs = [need for form in forms for need in form.needs]
-        for name in dict.fromkeys(name for need in needs for name in self._candidates(need.names)):
-            if self._is_there(name) and is_empty(self._value(name)):
-                column = self.fields.get(name, name)
+        """The error for a row that no form fits: of kind `empty` where one has all of its columns, and one is empty."""
+        for form in forms:
+            columns = [[name for name in self._candidates(need.names) if self._is_there(name)] for need in form.needs]
+            if all(columns) and (empty := [name for names in columns for name in names if is_empty(self._value(name))]):
+                column = self.fields.get(empty[0], empty[0])
                 return self.record.error(f"column {column!r} is empty, and so no row of category {category!r}", "empty")
         ways = [" with ".join(map(self._columns_of, form.needs)) for form in forms]
         shown = ", ".join(list(map(str, self.record.fields))[:MAX_COLUMNS_SHOWN]) or "none"

@@ -15,13 +15,13 @@ from xoron_core.data.sources.index import Index, IndexCache
 from xoron_core.data.sources.jsonl import open_jsonl, scan_jsonl
 from xoron_core.data.sources.media import read_within
 from xoron_core.data.sources.members import fields_of, media_kind
-from xoron_core.data.sources.rows import BadRowError, RowFile, Tell
+from xoron_core.data.sources.rows import BadRowError, NotThisFormatError, RowFile, Tell
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
 """What a list of the media files in a folder is called; `file_name` says which."""
 
-SIDECARS = (".txt", ".caption", ".json")
-"""What stands beside a media file and says something of it; `a.jpg` and `a.txt`."""
+SIDECARS = (".TXT", ".CAPTION", ".JSON", ".txt", ".caption", ".json")
+"""What stands beside a media file and says something of it; `a.jpg` and `a.txt`. The later counts more."""
 
 
 class FolderRows(RowFile):
@@ -39,7 +39,7 @@ class FolderRows(RowFile):
         stem = name.removesuffix(PurePath(name).suffix)
         bits = int(self._sidecars[index])
         beside = [suffix for bit, suffix in enumerate(SIDECARS) if bits >> bit & 1]
-        fields = fields_of({suffix[1:]: read_within(self._path, stem + suffix) for suffix in beside})
+        fields = fields_of({suffix[1:].lower(): read_within(self._path, stem + suffix) for suffix in beside})
         folder = PurePath(name).parent.name
         if folder and not beside:
             fields |= {"label": folder, "caption": folder}
@@ -132,7 +132,9 @@ def _walk(path: Path) -> Iterator[tuple[Path, int, set[str]]]:
     changed = path.stat().st_mtime_ns  # before it is listed: what comes later is seen the next time
     with os.scandir(path) as listed:
         entries = [entry for entry in listed if not entry.name.startswith(".")]
-    below = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    below = sorted(entry.name for entry in entries if entry.is_dir())
+    if linked := sorted(entry.name for entry in entries if entry.is_symlink() and entry.name in below):
+        raise NotThisFormatError(f"has a folder that is a link, {path / linked[0]}; put the folder itself there")
     yield path, changed, {entry.name for entry in entries}.difference(below)
     for name in below:
         yield from _walk(path / name)

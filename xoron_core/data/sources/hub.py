@@ -15,13 +15,10 @@ from xoron_core.contract.sources import Location
 from xoron_core.data.records import Record
 from xoron_core.data.sources.base import Source, Stream
 from xoron_core.data.sources.media import read_within
-from xoron_core.data.sources.rows import BadRowError
+from xoron_core.data.sources.rows import MAX_ROW_BYTES, BadRowError
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
-
-ON_THE_HUB = re.compile(r"((zip|tar)://[^:]*::)?hf://.+")
-"""How a data set names files of its own; any other path could be one of this machine."""
 
 NUM_TRIES = 2
 """Of `datasets`, where it would try for ten minutes; who asked tries again, too."""
@@ -42,15 +39,19 @@ def open_hub(source: SourceConfig, location: Location) -> Source | Stream:
     datasets.disable_progress_bars()
     datasets.config.STREAMING_OPEN_MAX_RETRIES = datasets.config.STREAMING_READ_MAX_RETRIES = NUM_TRIES
     try:
-        dataset = datasets.load_dataset(source.path, source.config, split=location.split, streaming=source.streaming)
+        path = f"hf://datasets/{source.path}"  # a bare name could be a folder of this machine
+        dataset = datasets.load_dataset(path, source.config, split=location.split, streaming=source.streaming)
     except (DatasetsError, FileNotFoundError, ValueError, RuntimeError) as error:
-        reason = f"{source.path}, which is nothing on this machine, cannot be had from the hub: {error}".rstrip(".")
+        reason = f"{source.path} cannot be had from the hub: {error}".rstrip(".")
         cure = "change path, config or the split; eval_split: null where there is none to evaluate on"
         raise DataError(source.name, None, f"{reason}; {cure}") from error
     except Exception as error:  # boundary: HTTP clients, fsspec and Arrow have errors of their own
-        raise SourceLostError(source.name, _cannot_reach(error)) from error
+        reason = _cannot_reach(error)
+        if not Path(source.path).exists():
+            reason += f"; nor is there anything called {source.path} on this machine"
+        raise SourceLostError(source.name, reason) from error
     if source.streaming:
-        return HubStream(source.name, dataset, location.rows)
+        return HubStream(source.name, dataset, location.rows, own_files(source.path))
     from huggingface_hub.constants import HF_HUB_CACHE
 
     roots = (Path(HF_HUB_CACHE), Path(datasets.config.HF_DATASETS_CACHE))
@@ -59,13 +60,14 @@ def open_hub(source: SourceConfig, location: Location) -> Source | Stream:
 
 class HubStream(Stream):
     """Rows of a streamed data set. Pictures, clips and sounds are `{bytes, path}`, with the bytes where the hub has
-    them.
+    them and `own` fits their path.
 
     Raises: DataError when the part of it cannot be told.
     """
 
-    def __init__(self, name: str, dataset: "IterableDataset", rows: Part) -> None:
+    def __init__(self, name: str, dataset: "IterableDataset", rows: Part, own: re.Pattern[str]) -> None:
         self.name = name
+        self._own = own
         self._dataset = _part_of(name, dataset.decode(enable=False), rows)  # the part would decode
         columns = (self._dataset.features or {}).items()
         self._media = {column: feature for column, feature in columns if _has_media(feature)}
@@ -81,7 +83,7 @@ class HubStream(Stream):
                 self._rows = iter(self._dataset)
             rows: list[Mapping[str, Any]] = list(islice(self._rows, count))
             if self._media:
-                rows = list(self._readers.map(lambda row: with_media(row, self._media), rows))
+                rows = list(self._readers.map(lambda row: with_media(row, self._media, self._own), rows))
         except Exception as error:  # boundary: HTTP clients, fsspec, Arrow, all that reads somebody's files from afar
             self._rows = None  # a generator that raised is at its end
             raise SourceLostError(self.name, _cannot_reach(error)) from error
@@ -158,18 +160,24 @@ def _part_of(name: str, dataset: "IterableDataset", rows: Part) -> "IterableData
     return dataset if stop is None else dataset.take(max(stop - start, 0))
 
 
-def with_media(value: Any, feature: Any) -> Any:
-    """A value of a data set with the bytes of its media, where it has but the path of a file on the hub."""
+def own_files(path: str) -> re.Pattern[str]:
+    """How the data set that is called so names files of its own. Any other path could be one of this machine, or of a
+    data set that only this machine's user may read."""
+    return re.compile(rf"((zip|tar)://[^:]*::)?hf://datasets/{re.escape(path)}@(?!.*(::|/\.\./)).+")
+
+
+def with_media(value: Any, feature: Any, own: re.Pattern[str]) -> Any:
+    """A value of a data set with the bytes of its media, where it has but the path of a file of its own."""
     from datasets import Audio, Image, LargeList, List, Video
 
     if isinstance(feature, Audio | Image | Video):
-        if isinstance(value, Mapping) and value["bytes"] is None and ON_THE_HUB.fullmatch(value["path"] or ""):
-            return {**value, "bytes": _fetch(value["path"])}
+        if isinstance(value, Mapping) and value["bytes"] is None and own.fullmatch(value["path"] or ""):
+            return {**value, "bytes": fetch(value["path"])}
         return value
     if isinstance(feature, Mapping) and isinstance(value, Mapping):
-        return {key: with_media(each, feature.get(key)) for key, each in value.items()}
+        return {key: with_media(each, feature.get(key), own) for key, each in value.items()}
     if isinstance(feature, List | LargeList) and isinstance(value, list):
-        return [with_media(each, feature.feature) for each in value]
+        return [with_media(each, feature.feature, own) for each in value]
     return value
 
 
@@ -183,13 +191,18 @@ def _has_media(feature: Any) -> bool:
     return isinstance(feature, Audio | Image | Video)
 
 
-def _fetch(path: str) -> bytes | None:
+def fetch(path: str) -> bytes | None:
+    """A file from afar; None where it is not there, or larger than a row may be."""
     from datasets.utils.file_utils import xopen
+    from fsspec.spec import AbstractBufferedFile  # type: ignore[import-untyped]
 
     try:
         with xopen(path, "rb") as file:
-            content: bytes = file.read()
-            return content
+            is_told = isinstance(file, AbstractBufferedFile)  # its size; that of what an archive holds may be a lie
+            if is_told and file.size > MAX_ROW_BYTES:
+                return None
+            content: bytes = file.read() if is_told else file.read(MAX_ROW_BYTES + 1)
+            return content if len(content) <= MAX_ROW_BYTES else None
     except FileNotFoundError:  # the row is bad, not the stream
         return None
 

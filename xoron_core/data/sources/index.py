@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from xoron_core.contract.files import fsync_directory
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 MIN_MAPPED_BYTES = 2**16
 """Smaller arrays are read: a mapped one holds a file handle."""
 

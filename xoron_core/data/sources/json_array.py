@@ -36,7 +36,7 @@ def scan_json(path: Path, tell: Tell) -> Index:
     """Where each element of the array begins: after its bracket or a comma. An array that is cut off ends where the
     file does.
 
-    Raises: NotThisFormatError when there is no array; OSError.
+    Raises: NotThisFormatError when there is no array, or something after it; OSError.
     """
     begins: list[Offsets] = []
     end = path.stat().st_size
@@ -54,6 +54,8 @@ def scan_json(path: Path, tell: Tell) -> Index:
         closers = signs.places[(signs.chars == CLOSE) & (signs.depths == level - 1)]
         if closers.size:
             end = int(closers[0])
+            if opener == b"[":
+                _refuse_more(path, end + 1)
             begins.append(commas[commas < end] + 1)
             break
         begins.append(commas + 1)
@@ -131,6 +133,18 @@ def _start_of_array(path: Path, opener: bytes, signs: Signs) -> int | None:
         if DATA_KEY.search(_read(path, max(place - KEY_BYTES, 0), place)):
             return int(sign)
     return None
+
+
+def _refuse_more(path: Path, start: int) -> None:
+    with path.open("rb") as file:
+        file.seek(start)
+        while chunk := file.read(MAX_BLANKS):
+            if more := chunk.lstrip():
+                place = file.tell() - len(more)
+                raise NotThisFormatError(
+                    f"has more after its array, at byte {place}: {more[:20]!r}; put all objects into one array, or an "
+                    "object a line and say format: jsonl"
+                )
 
 
 def _is_blank(path: Path, start: int, stop: int) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from xoron_core.contract.config.data import SourceFormat
 from xoron_core.contract.errors import DataError, SourceLostError
-from xoron_core.contract.sources import Location
+from xoron_core.contract.sources import MEDIA, Location
 from xoron_core.data.records import Record
 from xoron_core.data.sources.base import Source
 from xoron_core.data.sources.csv_records import open_csv, scan_csv
@@ -136,6 +136,9 @@ class FileSource(Source):
 
     def _no_row(self) -> DataError:
         first, *others = self._location.files
+        if self._location.format == "folder" and not self._begins[-1]:
+            reason = f"{first} has no row: no picture, sound or clip, told by {' '.join(MEDIA)}, is in it"
+            return DataError(self.name, None, f"{reason}; put some there, or change path or the split")
         who = f"{first} and {len(others)} more have" if others else f"{first} has"
         part = f" in {self._location.rows}, of {self._begins[-1]}" if self._begins[-1] else ""
         return DataError(self.name, None, f"{who} no row{part}")

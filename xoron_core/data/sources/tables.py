@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ARROW_MAGIC = b"ARROW1"
+BATCH_ROWS = 4096
+MAX_PART_BYTES = 2**32
+"""No row group that is to be held in memory unpacks to more; a small file may."""
 MIN_BLOCK_ROWS = 4096
 MIN_BLOCK_BYTES = 2**26
 """A block ends once it holds so many of either."""
@@ -39,7 +42,7 @@ class TableRows(RowFile):
 
     @abstractmethod
     def _read_part(self, part: int) -> "pa.Table":
-        """One part of the file. Raises: pyarrow.ArrowException; OSError."""
+        """One part of the file. Raises: BadRowError when it is too large; pyarrow.ArrowException; OSError."""
 
     def fields(self, index: int) -> Mapping[str, Any]:
         number = bisect_right(self._block_begins, index) - 1
@@ -62,6 +65,8 @@ class TableRows(RowFile):
         try:
             with _as_format("part"):
                 return self._read_part(part)
+        except BadRowError as error:
+            return error
         except NotThisFormatError as error:
             return BadRowError(f"part {part} of {self._path.name} cannot be read: {error}")
 
@@ -77,7 +82,17 @@ class ParquetRows(TableRows):
             self._file = pq.ParquetFile(path)
 
     def _read_part(self, part: int) -> "pa.Table":
-        return self._file.read_row_group(part, use_threads=False)  # other cores have other workers
+        import pyarrow as pa
+
+        batches, num_bytes = [], 0
+        # other cores have other workers
+        for batch in self._file.iter_batches(BATCH_ROWS, row_groups=[part], use_threads=False):
+            batches.append(batch)
+            num_bytes += batch.nbytes
+            if num_bytes > MAX_PART_BYTES:
+                reason = f"part {part} of {self._path.name} unpacks to more than {MAX_PART_BYTES} bytes"
+                raise BadRowError(f"{reason}; write the file with smaller row groups", "too_large")
+        return pa.Table.from_batches(batches, self._file.schema_arrow)
 
     def close(self) -> None:
         self._file.close()

@@ -12,6 +12,9 @@ from xoron_core.data.sources.index import Index
 from xoron_core.data.sources.members import fields_of
 from xoron_core.data.sources.rows import BadRowError, ByteFile, NotThisFormatError, RowFile, Tell
 
+SPARSE = -1
+"""The size of a member of which the tar file holds but some parts, and says where they belong."""
+
 
 class TarRows(RowFile):
     """The rows of a tar file. Raises: OSError when it cannot be opened."""
@@ -30,6 +33,10 @@ class TarRows(RowFile):
         for member in members:
             key, suffix = self._name(member)
             start, size = self._members[member, :2].tolist()
+            if suffix in contents:
+                raise BadRowError(f"has two members {key}.{suffix}; what stands before the first dot names one row")
+            if size == SPARSE:
+                raise BadRowError(f"its member {key}.{suffix} is stored as a sparse file; pack it without --sparse")
             contents[suffix] = self._file.read(start, start + size)
         return fields_of(contents) | {"__key__": key}
 
@@ -79,7 +86,7 @@ def _files(path: Path, tell: Tell) -> Iterator[tuple[str, int, int]]:
             tar.members.clear()  # type: ignore[attr-defined]  # it would keep all
             key, suffix = _split(member.name)
             if member.isreg() and suffix and not key.endswith("/") and key:
-                yield member.name, member.offset_data, member.size
+                yield member.name, member.offset_data, SPARSE if member.issparse() else member.size
             tell(tar.offset)
         if any(os.pread(file.fileno(), tarfile.BLOCKSIZE, tar.offset)):  # not the zeros of its end
             yield "", tar.offset, 0
