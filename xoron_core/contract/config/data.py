@@ -41,7 +41,8 @@ class SourceConfig(Section):
     weight: float = Field(1.0, gt=0)
     """Share among the sources of its modality; all alike: round-robin."""
     sample_repeat: int = Field(1, ge=1)
-    """Times that each row is used in an epoch, each time with noise and times of its own."""
+    """Times that each row is used in an epoch, each time with noise and times of its own; a stream under a limit gives
+    what the limit says instead."""
 
 
 class DataConfig(Section):
