@@ -16,8 +16,8 @@ Probe = tuple[int, Hashable] | None
 
 
 def estimate_epoch(dataset: TrueStreamingDataset, num_probes: int = 256) -> int:
-    """About how many micro-batches of each process an epoch has; samples of `num_probes` rows of each source are
-    arranged as those of an epoch will be.
+    """About how many micro-batches of each process an epoch has; samples of `num_probes` rows of each source (an eighth
+    of that of media, which take longer) are arranged as those of an epoch will be.
 
     Raises: ConfigError when a source does not tell how many rows it has, so that rows spread over it cannot be read.
     """
@@ -30,6 +30,7 @@ def _micro_batches(dataset: TrueStreamingDataset, modality: str, num_probes: int
     num_draws = ceil(sum(draws) / layout.num_ranks)
     if num_draws == 0 or (layout.row_length is None and layout.batch_tokens is None and layout.rows == 1):
         return num_draws
+    num_probes = num_probes if layout.row_length is not None else num_probes // 8
     probes = [_probe(dataset, modality, feed, num_probes) for feed in feeds]
     window = min(layout.window, num_draws)
     num_windows = min(ceil(num_draws / window), ceil(sum(map(len, probes)) / window))

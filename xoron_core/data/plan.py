@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from xoron_core.contract.errors import SourceLostError
+from xoron_core.contract.errors import AnotherFormatError, SourceLostError
 from xoron_core.data.records import StreamRow, Ticket, derive_seed
 from xoron_core.data.shuffle import RowOrder
 
@@ -89,6 +89,10 @@ class IndexedFeed(Feed):
         return {"at": self._at, "until": self._until}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if "until" not in state:
+            raise AnotherFormatError(
+                f"source {self.name!r} was a stream when this was saved; set its streaming to true"
+            )
         self._at, self._until = state["at"], state["until"]
 
 

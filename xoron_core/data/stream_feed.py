@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xoron_core.contract.errors import DataError, SourceLostError
+from xoron_core.contract.errors import AnotherFormatError, DataError, SourceLostError
 from xoron_core.data.plan import Feed
 from xoron_core.data.records import StreamRow, Ticket, derive_seed
 from xoron_core.data.retry import retried
@@ -118,6 +118,10 @@ class StreamFeed(Feed):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if "round" not in state:
+            raise AnotherFormatError(
+                f"source {self.name!r} was no stream when this was saved; set its streaming to false"
+            )
         self._round, self._passes, self._given = state["round"], state["passes"], state["given"]
         self._state, self._first, self._at = state["stream"], state["first"], state["at"]
         self._fetched.clear()
