@@ -135,10 +135,11 @@ def test_any_sequence_of_tags_is_weighed_as_the_reference_does(form: str, tokens
 DOCUMENTS = st.lists(
     st.sampled_from(RELEVANT)
     | st.sampled_from(["<|assistant|>", "<|/assistant|>", "<|user|>", "<|eos|>", "<|bos|>", "<|assistant|>\nyes"])
+    | st.sampled_from(["<|assistant|>", "<|tool_result|>", "<|/tool_result|>", "<|assistant|>yes<|tool_result|>no"])
     | st.sampled_from(["\n", " ", "a word", " and more", "naïve 🦊"]),
     min_size=1,
     max_size=30,
-).map(lambda parts: re.sub(r"(<\|assistant\|>)+\Z", "", "".join(parts)))  # which would ask for an answer
+).map(lambda parts: re.sub(r"(<\|assistant\|>|<\|/tool_result\|>)+\Z", "", "".join(parts)))  # an answer is to follow
 
 
 @pytest.mark.parametrize("loss_on", ["all", "assistant"])
