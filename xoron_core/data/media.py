@@ -81,7 +81,9 @@ def _decode(content: bytes, size: int) -> Pixels:
         image.draft(None, (2 * size, 2 * size))  # a JPEG is decoded in a half, a quarter, an eighth of its size
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
-        return np.asarray(on_white(image))
+        side = min(image.size)  # what `fitted` would cut off need not be copied into an array before
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        return np.asarray(on_white(image.crop((left, top, left + side, top + side))))
 
 
 def _check_size(width: int, height: int) -> None:

@@ -108,7 +108,7 @@ class FlowMatching(Modality[CaptionedSample, P]):
         return Batch(
             modality=self.name,
             tensors={
-                self.media_key: pixels.movedim(-1, -3).float() / 127.5 - 1.0,
+                self.media_key: pixels.movedim(-1, -3).float().div_(127.5).sub_(1.0),
                 "prompt_ids": prompt_ids,
                 "prompt_mask": prompt_mask,
                 **{name: torch.stack([draw[name] for draw in draws]) for name in draws[0]},
