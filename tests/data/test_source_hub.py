@@ -154,6 +154,7 @@ CONFIG = "config_of('owner/poems', local=False)"
 OPEN = f"from support.rows import config_of, open_source; source = open_source({CONFIG}, 'train', None)"
 
 
+@pytest.mark.slow
 def test_a_folder_of_this_machine_is_not_read_for_a_data_set_of_the_hub(tmp_path: Path) -> None:
     write_parts(tmp_path / "hub" / "data", [2])
     write_parts(tmp_path / "owner" / "poems" / "data", [5])
@@ -169,6 +170,7 @@ def test_a_name_of_nothing_here_is_told_so_when_the_hub_cannot_be_reached(tmp_pa
     assert "nor is there anything called owner/poems on this machine" in told
 
 
+@pytest.mark.slow
 def test_a_data_set_is_read_from_the_hub_through_an_outage(tmp_path: Path) -> None:
     write_parts(tmp_path / "hub" / "data", [9, 9, 2])
     found = read_from_hub(tmp_path, "rows")
@@ -187,6 +189,7 @@ def test_a_data_set_is_read_from_the_hub_through_an_outage(tmp_path: Path) -> No
         assert reason in found[what][1]
 
 
+@pytest.mark.slow
 def test_files_of_a_data_set_are_fetched_from_the_hub(tmp_path: Path) -> None:
     folder = tmp_path / "hub" / "train"
     folder.mkdir(parents=True)

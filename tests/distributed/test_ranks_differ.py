@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support.attempts import begin, of_kind
 from support.tiny import tiny_config, tiny_corpus
 
 from xoron_core.contract.exit_codes import ExitCode
 from xoron_core.contract.run_directory import RunDirectory
 from xoron_core.training.last_words import CRASHED
+
+pytestmark = pytest.mark.slow
 
 PROGRAM = Path(__file__).parents[1] / "support" / "odd_ranks.py"
 

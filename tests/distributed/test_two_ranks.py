@@ -179,6 +179,7 @@ def pids(run: RunDirectory) -> dict[int, int]:
     return wait_for(lambda: len(found := ranks(run)) == 2 and found)
 
 
+@pytest.mark.slow
 def test_a_stop_ends_both_after_the_same_step(corpus: Path, tmp_path: Path) -> None:
     run = begin(tmp_path, endless(corpus))
     with started(run, processes=2) as process:
@@ -228,6 +229,7 @@ def test_when_the_launcher_is_killed_nobody_takes_it_for_a_request_to_end(corpus
     assert states(run) == ["running"]
 
 
+@pytest.mark.slow
 def test_a_request_in_the_set_up_ends_both(corpus: Path, tmp_path: Path) -> None:
     run = begin(tmp_path, endless(corpus))
     run.commands.post(CommandKind.PAUSE, 1)
@@ -236,7 +238,8 @@ def test_a_request_in_the_set_up_ends_both(corpus: Path, tmp_path: Path) -> None
     assert states(run) == ["pausing"]
 
 
-@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
 def test_when_one_is_killed_the_other_ends_by_itself_within_seconds(corpus: Path, tmp_path: Path, victim: int) -> None:
     run = begin(tmp_path, endless(corpus))
     with started(run, processes=2) as process:
@@ -261,12 +264,14 @@ def test_what_both_meet_is_told_by_both(corpus: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_as_many_processes_as_configured_or_none(corpus: Path, tmp_path: Path) -> None:
     run = begin(tmp_path, shared(corpus, 2))
     assert train(run, processes=1) == ExitCode.REFUSED
     assert "resources.processes" in str(run.rank_ends(1)[0].reason)
 
 
+@pytest.mark.slow
 def test_the_launchers_signal_after_a_death_is_no_request_to_end(corpus: Path, tmp_path: Path) -> None:
     run = begin(tmp_path, shared(corpus, 2, {"trouble": {"min_free_disk_gib": 1e9}}))
     with started(run, processes=2) as process:
