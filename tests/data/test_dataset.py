@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.data_ranks import Ranks
+from support.data_ranks import Ranks, steps, until_epoch_ends
 from support.patience import PATIENT
 from support.word_rows import ROW_LENGTH, Documents, Word, Words
 
@@ -22,7 +22,6 @@ from xoron_core.contract.errors import AnotherFormatError, DataError, RanksDiffe
 from xoron_core.data.dataset import DataShare, TrueStreamingDataset
 from xoron_core.data.estimate import estimate_epoch
 from xoron_core.data.records import Drawn, MicroBatch
-from xoron_core.data.runner import Here
 
 Found = Drawn[MicroBatch]
 
@@ -75,10 +74,6 @@ class Corpus:
 def text_only(folder: Path, lengths: Sequence[int], rows_per_batch: int = 2, **config: Any) -> Corpus:
     corpus = Corpus(folder, {"text": Documents("text", rows_per_batch)}, {("text", "a"): lengths})
     return corpus.with_config(**config)
-
-
-def steps(dataset: TrueStreamingDataset) -> Iterator[Found]:
-    return dataset.follow(Here(dataset.preparation, lambda micro: micro, lambda: None))
 
 
 def epochs(dataset: TrueStreamingDataset, count: int) -> list[list[Found]]:
@@ -239,15 +234,6 @@ def test_a_layout_that_changes_at_a_resume_loses_and_repeats_nothing(folder: Pat
 
 def ranks_of(corpus: Corpus, num_ranks: int, state: str | None = None) -> Ranks:
     return Ranks(lambda share: corpus.open(state, share=share), num_ranks)
-
-
-def until_epoch_ends(found: Iterator[Found]) -> list[Found]:
-    taken = []
-    for drawn in found:
-        taken.append(drawn)
-        if drawn.ends_epoch:
-            break
-    return taken
 
 
 def at_most(count: int) -> Callable[[Iterator[Found]], list[Found]]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.data_ranks import Ranks
+from support.data_ranks import Ranks, steps
+from support.data_ranks import until_epoch_ends as epoch
 from support.word_rows import Documents, Word, Words
 
 from xoron_core.contract.config.data import DataConfig, SourceConfig
@@ -17,7 +18,6 @@ from xoron_core.contract.errors import SourceLostError
 from xoron_core.data.dataset import DataShare, TrueStreamingDataset
 from xoron_core.data.records import Drawn, MicroBatch
 from xoron_core.data.retry import retried
-from xoron_core.data.runner import Here
 
 NUM_ROWS = 24
 
@@ -51,19 +51,6 @@ def open_both(
     if state is not None:
         dataset.load_state_dict(json.loads(state))
     return dataset
-
-
-def steps(dataset: TrueStreamingDataset) -> Iterator[Drawn[MicroBatch]]:
-    return dataset.follow(Here(dataset.preparation, lambda micro: micro, lambda: None))
-
-
-def epoch(found: Iterator[Drawn[MicroBatch]]) -> list[Drawn[MicroBatch]]:
-    taken = []
-    for drawn in found:
-        taken.append(drawn)
-        if drawn.ends_epoch:
-            break
-    return taken
 
 
 def words_of(found: list[Drawn[MicroBatch]]) -> Counter[Word]:

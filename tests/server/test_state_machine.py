@@ -141,7 +141,8 @@ class Runs(RuleBasedStateMachine):
         some = data.draw(st.lists(st.sampled_from(waiting), unique=True, min_size=1))
         try:
             self.clerk.service.reorder(QueueOrder(runs=some))
-        except ConflictError:  # one of them was no longer waiting when it was looked at
+        except ConflictError:  # its files told that one of them waits no more: then it stands in the queue no longer
+            assert not set(some) <= set(self.clerk.waiting())
             return
         after = self.clerk.waiting()
         assert [one for one in after if one in some] == some

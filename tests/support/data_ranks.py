@@ -38,7 +38,7 @@ class Ranks:
 
         def follow(rank: int) -> None:
             try:
-                found[rank] = take(_steps(self.datasets[rank]))
+                found[rank] = take(steps(self.datasets[rank]))
             except BaseException:
                 self._barrier.abort()
                 raise
@@ -52,5 +52,16 @@ class Ranks:
         return found
 
 
-def _steps(dataset: TrueStreamingDataset) -> Iterator[Found]:
+def steps(dataset: TrueStreamingDataset) -> Iterator[Found]:
+    """Micro-batches without end, prepared here."""
     return dataset.follow(Here(dataset.preparation, lambda micro: micro, lambda: None))
+
+
+def until_epoch_ends(found: Iterator[Found]) -> list[Found]:
+    """The micro-batches of this epoch that are left."""
+    taken = []
+    for drawn in found:
+        taken.append(drawn)
+        if drawn.ends_epoch:
+            break
+    return taken
