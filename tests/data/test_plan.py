@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.patience import PATIENT
 
@@ -242,14 +242,16 @@ def test_the_order_never_changes_between_versions() -> None:
 
 
 @PATIENT
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.none() | st.integers(1, 200))
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=8), st.none() | st.integers(1, 200))
+@example([1, 0, 1, 3], 3)
 def test_quotas_are_exact_and_in_proportion(draws: list[int], limit: int | None) -> None:
     shares = quotas(draws, limit)
     total = sum(draws)
-    assert sum(shares) == total if limit is None else min(total, limit)
+    assert sum(shares) == (total if limit is None else min(total, limit))
     for share, count in zip(shares, draws, strict=True):
         assert 0 <= share <= count
         if limit is not None and limit < total:
             assert abs(share - limit * count / total) <= len(draws)
-    if limit is None or limit >= len(draws):
-        assert all(shares)
+    given = [share for share, count in zip(shares, draws, strict=True) if count]
+    if limit is None or limit >= len(given):
+        assert all(given)

@@ -208,7 +208,7 @@ def draw(weights: dict[K, float], credit: dict[K, float]) -> K:
 
 def quotas(draws: Sequence[int], limit: int | None) -> list[int]:
     """What each gives when all together give `limit` at most: shares in proportion, the largest remainders rounded up,
-    and none of them nothing unless there is less than one for each."""
+    and none that has something gives nothing unless there is less than one for each."""
     total = sum(draws)
     if limit is None or total <= limit:
         return list(draws)
@@ -216,7 +216,7 @@ def quotas(draws: Sequence[int], limit: int | None) -> list[int]:
     by_remainder = sorted(range(len(draws)), key=lambda at: (-(limit * draws[at] % total), at))
     for at in by_remainder[: limit - sum(shares)]:
         shares[at] += 1
-    for at in (at for at, share in enumerate(shares) if share == 0):
+    for at in (at for at, count in enumerate(draws) if count and not shares[at]):
         richest = max(range(len(shares)), key=lambda other: shares[other])
         if shares[richest] > 1:
             shares[richest] -= 1
