@@ -576,7 +576,7 @@ export interface CheckpointEvent {
    * Relative to the run directory.
    */
   path: string;
-  reason: "periodic" | "requested" | "ending" | "final";
+  reason: "periodic" | "requested" | "best" | "ending" | "final";
   seconds: number;
   step: number;
 }
@@ -670,8 +670,20 @@ export interface PhaseEvent {
  */
 export interface ReceiptEvent {
   checkpoint: string;
+  /**
+   * SHA-256 of every restored field, as it stands in memory afterwards.
+   */
+  hashes?: {
+    [k: string]: string;
+  };
   kind: "receipt";
+  /**
+   * Looked for in the checkpoint in vain.
+   */
   missing: string[];
+  /**
+   * Left at their start values, which the configuration asks for.
+   */
   reset: string[];
   restored: string[];
   step: number;

@@ -95,7 +95,7 @@ class CheckpointEvent(Event):
     kind: Literal["checkpoint"] = "checkpoint"
     step: int
     path: str = Field(description="Relative to the run directory.")
-    reason: Literal["periodic", "requested", "ending", "final"]
+    reason: Literal["periodic", "requested", "best", "ending", "final"]
     bytes: int
     seconds: float
 
@@ -119,8 +119,11 @@ class ReceiptEvent(Event):
     checkpoint: str
     step: int
     restored: list[str]
-    reset: list[str]
-    missing: list[str]
+    reset: list[str] = Field(description="Left at their start values, which the configuration asks for.")
+    missing: list[str] = Field(description="Looked for in the checkpoint in vain.")
+    hashes: dict[str, str] = Field(
+        default_factory=dict, description="SHA-256 of every restored field, as it stands in memory afterwards."
+    )
 
 
 class NonFiniteEvent(Event):

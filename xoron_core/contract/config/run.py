@@ -5,11 +5,13 @@ from typing import Any
 from pydantic import model_validator
 
 from xoron_core.contract.config.data import DataConfig
+from xoron_core.contract.config.lora import LoraConfig
 from xoron_core.contract.config.model import XoronConfig
 from xoron_core.contract.config.section import Section
 from xoron_core.contract.config.training import (
     CheckpointConfig,
     EvaluationConfig,
+    HubConfig,
     ResourcesConfig,
     TrainingConfig,
     TroubleConfig,
@@ -28,10 +30,14 @@ class RunConfig(Section):
     """What it learns, in what shares."""
     training: TrainingConfig = TrainingConfig()
     """How it learns."""
+    lora: LoraConfig = LoraConfig()
+    """Adapters that learn in the place of whole weights."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How it is judged."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """What is kept."""
+    hub: HubConfig = HubConfig()
+    """Where it is published."""
     trouble: TroubleConfig = TroubleConfig()
     """What happens when things go wrong."""
     resources: ResourcesConfig = ResourcesConfig()

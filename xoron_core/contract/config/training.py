@@ -29,10 +29,12 @@ class TrainingConfig(Section):
     """Times that every source is exhausted."""
     max_steps: int | None = Field(None, ge=1)
     """Optimizer steps at which the run is complete, whatever the epochs; null: epochs decide."""
-    lr_schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """Course of the learning rate after the warm-up."""
+    lr_schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
+    """Course of the learning rate after the warm-up; `wsd`: it stays, and falls linearly at the end only."""
     warmup_ratio: float = Field(0.05, ge=0, le=1)
     """Share of the steps in which the learning rate rises from zero."""
+    decay_ratio: float = Field(0.2, gt=0, le=1)
+    """Share of the steps, the last ones, in which `wsd` lowers the learning rate."""
     min_lr_ratio: float = Field(0.0, ge=0, le=1)
     """Where the schedule ends, as a share of the peak."""
     max_grad_norm: float = Field(1.0, gt=0)
@@ -45,8 +47,17 @@ class TrainingConfig(Section):
     """Mixed precision with bfloat16 where the device has it (never on the CPU)."""
     fp16: bool = False
     """Mixed precision with float16 and loss scaling."""
+    model_dtype: Literal["float32", "float16"] = "float32"
+    """What the weights are kept in. `float16`: the optimizer keeps weights and moments in float32, nothing is scaled,
+    and `bf16` and `fp16` change nothing."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: less memory, more time."""
+    checkpointed_components: tuple[ComponentName, ...] | None = None
+    """The components that `gradient_checkpointing` is for; null: all that have layers."""
+    frozen_components: tuple[ComponentName, ...] = ()
+    """Components that are not trained."""
+    torch_compile: bool | None = None
+    """Compile the layers on their own; null: on a GPU."""
     use_8bit_optimizer: bool = True
     """Keep AdamW's moments in 8 bits (bitsandbytes)."""
     set_to_none: bool = True
@@ -88,6 +99,24 @@ class CheckpointConfig(Section):
 
     keep_last: int = Field(3, ge=2)
     """Newest checkpoints that are kept."""
+    keep_every: int | None = Field(None, ge=1)
+    """Those of every so many steps are kept, too; null: none of them."""
+    keep_best: bool = True
+    """Write a checkpoint whenever an evaluation is better than all before it, and keep the newest of these, too."""
+    best_metric: str = "eval/loss"
+    """What better means: the metric of an evaluation that is to fall; `eval/loss` is the mean of all modalities'
+    losses."""
+
+
+class HubConfig(Section):
+    """Checkpoints on the Hugging Face hub; the token is that of `HF_TOKEN` or `hf auth login`."""
+
+    repo_id: str | None = Field(None, pattern=r"^[\w.-]+(/[\w.-]+)?$")
+    """Repository that they go to; null: none does."""
+    every: int = Field(1, ge=1)
+    """Every so-manieth checkpoint goes there, and the last one."""
+    private: bool = True
+    """Whether a repository that is made for it is private."""
 
 
 class TroubleConfig(Section):
