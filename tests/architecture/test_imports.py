@@ -22,8 +22,9 @@ MAY_IMPORT = {
         "xoron_core.modalities",
         "xoron_core.data",
         "xoron_core.distributed",
+        "xoron_core.export",
     },
-    "xoron_core.export": {"xoron_core.contract", "xoron_core.model", "xoron_core.training", "xoron_core.data"},
+    "xoron_core.export": {"xoron_core.contract", "xoron_core.model", "xoron_core.distributed"},
     "server": {"xoron_core.contract"},
 }
 """Room → other rooms that it may import. The command line may import all."""

@@ -133,6 +133,8 @@ class RunDirectory:
         self.commands = CommandBox(path / "commands")
         self.source_cache = path.absolute().parent.parent / "cache" / "sources"
         """Indexes of data files, of all runs of the home; it can be deleted."""
+        self.compile_cache = self.source_cache.with_name("compiled")
+        """What torch compiled for them; likewise."""
 
     @classmethod
     def create(cls, runs: Path, record: RunRecord, config: RunConfig) -> Self:

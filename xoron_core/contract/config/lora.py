@@ -4,10 +4,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from xoron_core.contract.config.section import Section
+from xoron_core.contract.config.model import LanguageModelConfig
+from xoron_core.contract.config.section import FieldValueError, Section
 
 LoraTarget = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """Logical names: what stands for each depends on the kind of attention."""
+
+EXPERT_TARGETS: tuple[LoraTarget, ...] = ("gate_proj", "up_proj", "down_proj")
+"""Those that mean weights of experts, too."""
 
 
 class LoraConfig(Section):
@@ -47,3 +51,17 @@ class LoraConfig(Section):
         if self.use_lora and not self.target_modules:
             raise ValueError("use_lora is true and target_modules is empty; name what adapters are to be on")
         return self
+
+    def check(self, language: LanguageModelConfig) -> None:
+        """See that it fits the decoder.
+
+        Raises: ValueError naming field, value and cure.
+        """
+        has_experts = 0 < language.moe_every <= language.num_layers
+        named = [target for target in self.target_modules if target in EXPERT_TARGETS]
+        if self.use_dora and has_experts and named:
+            raise FieldValueError(
+                "lora.use_dora",
+                f"DoRA cannot be on experts, and lora.target_modules names {', '.join(named)}; take gate_proj, up_proj "
+                "and down_proj out of lora.target_modules, or set lora.use_dora to false",
+            )

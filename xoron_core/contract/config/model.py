@@ -109,6 +109,9 @@ class XoronConfig(Section):
 
     tokenizer: str = "Qwen/Qwen2.5-1.5B"
     """`demo` for the one shipped here, a folder or `tokenizer.json`, or a name on the Hugging Face hub."""
+    pretrained: str | None = None
+    """Weights to begin with: a folder that `xoron export` wrote, or a name on the Hugging Face hub; components that are
+    not in it, and null, begin from the seed."""
     language: LanguageModelConfig = LanguageModelConfig()
     """The decoder."""
     fusion: FusionConfig = FusionConfig()

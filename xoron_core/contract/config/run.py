@@ -7,7 +7,7 @@ from pydantic import model_validator
 from xoron_core.contract.config.data import DataConfig
 from xoron_core.contract.config.lora import LoraConfig
 from xoron_core.contract.config.model import XoronConfig
-from xoron_core.contract.config.section import Section
+from xoron_core.contract.config.section import FieldValueError, Section
 from xoron_core.contract.config.training import (
     CheckpointConfig,
     EvaluationConfig,
@@ -61,9 +61,10 @@ class RunConfig(Section):
                     f"{', '.join(infos[name].categories)}, or set modalities.{name}.weight to 0 or null"
                 )
         if not weights:
-            raise ValueError(
-                "nothing is trained: give data.sources a source, and its modality a modalities.<name>.weight that is "
-                "null or above 0"
+            raise FieldValueError(
+                "data.sources",
+                "nothing is trained: give data.sources a source, as in [{name: mine, category: document, path: "
+                "/data/mine.jsonl}], and its modality a modalities.<name>.weight that is null or above 0",
             )
         return self
 
@@ -84,6 +85,24 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _adapters_fit(self) -> "RunConfig":
+        """What learns nothing by adapters would fail at its first step, were they all that is trained."""
+        lora, asr = self.lora, self.modalities.asr
+        if not lora.use_lora:
+            return self
+        lora.check(self.model.language)
+        without = {"tts": True, "asr": asr.asr_loss == "ctc"}
+        stuck = [name for name in self.modality_weights() if without.get(name, False)]
+        if lora.train_lora_only and stuck:
+            weights = " and ".join(f"modalities.{name}.weight" for name in stuck)
+            raise FieldValueError(
+                "lora.train_lora_only",
+                f"{' and '.join(stuck)} would learn nothing, since the loss does not go through the weights that have "
+                f"adapters; set lora.train_lora_only to false, or {weights} to 0",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _balance_fits_processes(self) -> "RunConfig":
         """The auxiliary loss is a product of means over a micro-batch: those of its parts do not add up to it."""
         model = self.model
@@ -100,6 +119,28 @@ class RunConfig(Section):
                     "(resources.processes) cannot share; set it to 'loss_free', or train with one process"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _best_metric_is_evaluated(self) -> "RunConfig":
+        metric, known = self.checkpoint.best_metric, self.evaluated_metrics()
+        if metric not in known:
+            raise FieldValueError(
+                "checkpoint.best_metric",
+                f"{metric!r} is no metric that evaluations of this run give and that is to fall; "
+                f"there are: {', '.join(known)}",
+            )
+        return self
+
+    def evaluated_metrics(self) -> list[str]:
+        """The metrics that are to fall and that evaluations may give; whether there are rows for each is not known."""
+        infos = modality_infos()
+        held_out = [
+            name
+            for name in self.modality_weights()
+            if any(self.data.sources[index].eval_split is not None for index in self.sources_of(name))
+        ]
+        falling = [metric.name for name in held_out for metric in infos[name].metrics if metric.better == "lower"]
+        return ["eval/loss", *(f"eval/{name}" for name in falling)]
 
     def modality_weights(self) -> dict[str, float]:
         """The modalities that are trained, in the order of their fields, and their shares of the micro-batches."""

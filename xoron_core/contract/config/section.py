@@ -2,11 +2,22 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from xoron_core.contract.errors import ConfigError, FieldProblem
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+
+class FieldValueError(ValueError):
+    """What a validator of a section says of one of the fields below it; `field` is its path from there."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        super().__init__(message)
 
 
 class Section(BaseModel):
@@ -44,8 +55,15 @@ def _tuples(data: Any) -> Any:
 def problems_of(model: type[BaseModel], error: ValidationError) -> list[FieldProblem]:
     """Pydantic's errors in this project's words."""
     return [
-        _problem(model, details["loc"], details["type"], details["msg"], details["input"]) for details in error.errors()
+        _problem(model, _place(details), details["type"], details["msg"], details["input"])
+        for details in error.errors()
     ]
+
+
+def _place(details: "ErrorDetails") -> tuple[int | str, ...]:
+    """Where a problem lies; a validator may have named a field below the section that it is of."""
+    raised = details.get("ctx", {}).get("error")
+    return (*details["loc"], raised.field) if isinstance(raised, FieldValueError) else details["loc"]
 
 
 def _problem(model: type[BaseModel], loc: tuple[int | str, ...], kind: str, message: str, value: Any) -> FieldProblem:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from xoron_core.contract.config.components import ComponentName
-from xoron_core.contract.config.section import Section
+from xoron_core.contract.config.section import FieldValueError, Section
 
 
 class TrainingConfig(Section):
@@ -79,6 +79,26 @@ class TrainingConfig(Section):
     def _one_precision(self) -> "TrainingConfig":
         if self.bf16 and self.fp16:
             raise ValueError("bf16 and fp16 are both true; set one of them to false")
+        return self
+
+    @model_validator(mode="after")
+    def _masters_are_float32(self) -> "TrainingConfig":
+        if self.model_dtype == "float16" and self.use_8bit_optimizer:
+            raise FieldValueError(
+                "use_8bit_optimizer",
+                "is true, and keeps no float32 weights, which training.model_dtype 'float16' needs; set "
+                "training.use_8bit_optimizer to false, or training.model_dtype to 'float32'",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _warm_up_ends_before_the_decay(self) -> "TrainingConfig":
+        if self.lr_schedule == "wsd" and self.warmup_ratio + self.decay_ratio > 1:
+            raise FieldValueError(
+                "decay_ratio",
+                f"training.warmup_ratio {self.warmup_ratio} and training.decay_ratio {self.decay_ratio} are more than "
+                "all of the steps together; lower one of them",
+            )
         return self
 
 
