@@ -5,7 +5,7 @@ import torch
 from support.small_models import VOCAB_SIZE, make_llm, random_ids, seeded
 
 from xoron_core.contract.config.model import LanguageModelConfig
-from xoron_core.model.generation import choose_token
+from xoron_core.model.generation import choose_token, generate
 from xoron_core.model.language_model import LanguageModel, document_positions
 
 
@@ -21,6 +21,51 @@ def test_cached_generation_equals_uncached(kind: str, window: int | None) -> Non
             logits = llm(tokens, return_logits=True).logits_BTV[:, -1, :VOCAB_SIZE]
             tokens = torch.cat((tokens, logits.argmax(-1, keepdim=True)), dim=1)
     assert got.tolist() == tokens.tolist()
+
+
+def make_restless_llm(**changes: object) -> LanguageModel:
+    """One that does not say the same again and again, as tied embeddings would by themselves."""
+    llm = make_llm(**changes).eval()
+    torch.nn.init.normal_(llm.model.norm.weight, generator=seeded(7))
+    return llm
+
+
+@pytest.mark.parametrize("kind", ["mla", "gqa"])
+@pytest.mark.parametrize("window", [1, 4, 17])
+def test_cached_generation_far_past_the_window_equals_uncached(kind: str, window: int) -> None:
+    """Forty tokens drawn after six, beyond the positions that the frequencies are made for; the prompt is shorter or
+    longer than the window."""
+    llm = make_restless_llm(attention=kind, sliding_window=window, num_layers=3)
+    tokens = random_ids(3, 6)
+    got = llm.generate(tokens, max_new_tokens=40, temperature=0.7, generator=seeded(2))
+    generator = seeded(2)
+    with torch.no_grad():
+        for _ in range(40):
+            logits = llm(tokens, return_logits=True).logits_BTV[:, -1, :VOCAB_SIZE]
+            tokens = torch.cat((tokens, choose_token(logits, 0.7, generator).unsqueeze(1)), dim=1)
+    assert got.tolist() == tokens.tolist()
+    assert len(set(got[:, 6:].flatten().tolist())) > 40
+
+
+@pytest.mark.parametrize("kind", ["mla", "gqa"])
+@pytest.mark.parametrize("window", [None, 1, 5, 11])
+def test_prompts_padded_on_the_left_go_on_as_each_alone(kind: str, window: int | None) -> None:
+    llm = make_restless_llm(attention=kind, sliding_window=window)
+    lengths = (9, 2, 5, 1)
+    prompts = [random_ids(1, length, seed=length) for length in lengths]
+    padded = torch.full((4, 9), 7)
+    mask = torch.zeros(4, 9, dtype=torch.bool)
+    for row, prompt in enumerate(prompts):
+        padded[row, 9 - prompt.shape[1] :] = prompt[0]
+        mask[row, 9 - prompt.shape[1] :] = True
+    together = generate(
+        llm, llm.model.embed_tokens(padded), prompt_mask_BT=mask, max_new_tokens=14, temperature=0.0,
+        generator=None, eos_token_id=None,
+    )  # fmt: skip
+    for row, prompt in enumerate(prompts):
+        alone = llm.generate(prompt, max_new_tokens=14, temperature=0.0)
+        assert together[row].tolist() == alone[0, prompt.shape[1] :].tolist()
+    assert len(set(together.flatten().tolist())) > 5
 
 
 def test_sampling_follows_its_generator_and_stays_in_the_vocabulary() -> None:

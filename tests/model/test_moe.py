@@ -1,5 +1,6 @@
 """Balance of experts: counters, bias, auxiliary loss."""
 
+import pytest
 import torch
 from support.small_models import make_llm, random_ids, seeded
 
@@ -39,6 +40,34 @@ def test_loss_free_balance_evens_a_skewed_router() -> None:
     last = moe(x)[1].load_E
     assert last.sum() == 1024, "no token is dropped"
     assert last.max() / last.mean() < 1.1
+
+
+@pytest.mark.parametrize(("num_experts", "top_k", "updates"), [(4, 2, 600), (8, 2, 1200), (16, 4, 1200)])
+def test_updates_of_the_bias_alone_even_the_load_of_tokens_not_seen(num_experts: int, top_k: int, updates: int) -> None:
+    """From at least twice the mean load to 1.1 times that within so many updates at the default rate of 0.001, with new
+    tokens each time; sigmoid scores differ by less than 1, so a thousand or so bridge any difference."""
+    moe = make_moe(num_experts=num_experts, top_k=top_k)
+    with torch.no_grad():
+        moe.router.weight_ED.mul_(10)
+        moe.router.weight_ED[:, 0] = torch.linspace(2.0, -2.0, num_experts)
+    generator = seeded(3)
+
+    def load(count: int) -> torch.Tensor:
+        x = torch.randn(1, count, 16, generator=generator)
+        x[..., 0] = 1.0
+        moe.record(moe.router(x[0], None).stats)
+        return moe.router.load_E.clone()
+
+    first = load(8192)
+    assert first.max() / first.mean() >= 2.0 - 0.05 * (num_experts == 4)  # 2 of 4 cannot be more than twice the mean
+    moe.router.load_E.zero_()
+    for _ in range(updates):
+        load(512)
+        moe.router.update_bias()
+    last = load(8192)
+    assert last.sum() == 8192 * top_k, "no token is dropped"
+    assert last.max() / last.mean() <= 1.1
+    assert last.min() / last.mean() >= 0.9
 
 
 def test_counters_add_up_over_passes_and_start_anew_after_the_step() -> None:

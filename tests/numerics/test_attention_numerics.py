@@ -2,44 +2,25 @@
 
 import pytest
 import torch
-from support.small_models import language_config, make_llm, random_ids, seeded
+import torch.nn.functional as F
+from support.small_models import language_config, make_llm, perturb, random_ids, seeded
+from torch import Tensor
+from torch.nn.attention.flex_attention import create_mask
 
 from xoron_core.contract.config.model import RopeConfig
 from xoron_core.contract.errors import ConfigError
 from xoron_core.model.layers.attention import LatentAttention, make_attention
-from xoron_core.model.layers.attention_mask import AttentionMask, attend, make_attention_mask
+from xoron_core.model.layers.attention_mask import (
+    AttentionMask,
+    _block_mask,
+    attend,
+    dense_mask,
+    make_attention_mask,
+)
 from xoron_core.model.layers.kv_cache import KeyValueCache
-from xoron_core.model.layers.rope import YarnRope, grid_rotary, grid_rotary_3d, rotate, yarn_frequencies
+from xoron_core.model.layers.rope import Rotary, YarnRope, grid_rotary, grid_rotary_3d, rotate, yarn_frequencies
 
 CPU = torch.device("cpu")
-
-
-@pytest.mark.parametrize(
-    ("theta", "original", "longest", "width"),
-    [(10_000.0, 1024, 4096, 16), (500_000.0, 8192, 131_072, 32), (500_000.0, 8192, 131_072, 64)],
-)
-def test_yarn_equals_transformers(theta: float, original: int, longest: int, width: int) -> None:
-    from transformers import LlamaConfig
-    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-
-    config = LlamaConfig(
-        hidden_size=4 * width,
-        num_attention_heads=4,
-        head_dim=width,
-        max_position_embeddings=longest,
-        rope_parameters={
-            "rope_type": "yarn",
-            "rope_theta": theta,
-            "factor": longest / original,
-            "original_max_position_embeddings": original,
-            "beta_fast": 32.0,
-            "beta_slow": 1.0,
-        },
-    )
-    expected, expected_factor = ROPE_INIT_FUNCTIONS["yarn"](config)
-    got, factor = yarn_frequencies(width, RopeConfig(theta=theta, original_max_position=original), longest)
-    torch.testing.assert_close(got, expected, rtol=1e-6, atol=0)
-    assert factor == pytest.approx(expected_factor)
 
 
 def test_without_longer_positions_yarn_is_plain_rope() -> None:
@@ -96,19 +77,59 @@ def test_a_head_without_room_for_three_axes_is_refused(width: int) -> None:
         grid_rotary_3d(2, 2, 2, width, CPU)
 
 
-def test_window_and_documents_equal_a_mask_written_by_loops() -> None:
-    documents = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1], [3, 3, 4, 4, 4, 4, 4, -1]])
-    window = 3
-    q, k, v = torch.randn(3, 2, 2, 8, 4, generator=seeded()).unbind()
-    got = attend(q, k, v, make_attention_mask(documents, 8, window, CPU), scale=0.5)
-    for row in range(2):
-        for query in range(8):
-            seen = [
-                key for key in range(query + 1) if query - key < window and documents[row, key] == documents[row, query]
-            ]
-            weights = (q[row, :, query, None] * k[row, :, seen]).sum(-1).mul(0.5).softmax(-1)
-            expected = (weights.unsqueeze(-1) * v[row, :, seen]).sum(1)
-            torch.testing.assert_close(got[row, :, query], expected)
+PACKED = [[0] * 4 + [1] * 1 + [2] * 7, [3] * 2 + [4] * 7 + [-1] * 3]
+
+
+def attended_by_loops(q: Tensor, k: Tensor, v: Tensor, window: int | None, documents: list[list[int]]) -> Tensor:
+    """Query by query, head by head: the softmax over those keys that the rule lets it see."""
+    group = q.shape[1] // k.shape[1]
+    rows = []
+    for row in range(len(q)):
+        heads = []
+        for head in range(q.shape[1]):
+            keys, values = k[row, head // group], v[row, head // group]
+            out = []
+            for query in range(q.shape[2]):
+                seen = [
+                    key
+                    for key in range(query + 1)
+                    if (window is None or query - key < window) and documents[row][key] == documents[row][query]
+                ]
+                weights = (keys[seen] @ q[row, head, query]).mul(0.5).softmax(0)
+                out.append(weights @ values[seen])
+            heads.append(torch.stack(out))
+        rows.append(torch.stack(heads))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("window", [None, 1, 3, 6, 20])
+@pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
+def test_window_and_documents_equal_loops(window: int | None, num_kv_heads: int) -> None:
+    """Windows below, between and above the lengths of documents; values and gradients, groups of 4, 2 and 1 heads."""
+    q = torch.randn(2, 4, 12, 6, generator=seeded(), requires_grad=True)
+    k, v = (torch.randn(2, num_kv_heads, 12, 6, generator=seeded(seed), requires_grad=True) for seed in (1, 2))
+    probe = torch.randn(2, 4, 12, 6, generator=seeded(3))
+    got = attend(q, k, v, make_attention_mask(torch.tensor(PACKED), 12, window, CPU), scale=0.5)
+    expected = attended_by_loops(q, k, v, window, PACKED)
+    torch.testing.assert_close(got, expected)
+    for mine, theirs in zip(
+        torch.autograd.grad((got * probe).sum(), (q, k, v)),
+        torch.autograd.grad((expected * probe).sum(), (q, k, v)),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("window", [None, 1, 5, 200])
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_the_blocks_of_a_gpu_say_what_the_dense_mask_says(window: int | None, is_packed: bool) -> None:
+    """FlexAttention is given the rule as a function, which needs no GPU to be asked."""
+    documents = torch.tensor([[0] * 70 + [1] * 3 + [2] * 77, [4] * 140 + [-1] * 10]) if is_packed else None
+    dense = dense_mask(documents, 150, window, CPU)
+    blocks = _block_mask(documents, 150, window, CPU)
+    assert torch.equal(create_mask(blocks.mask_mod, len(dense), 1, 150, 150, device="cpu"), dense)
+    padded = F.pad(dense, (0, 106, 0, 106)).view(len(dense), 1, 2, 128, 2, 128)
+    assert torch.equal(blocks.to_dense().bool(), padded.any(dim=5).any(dim=3)), "a block with a visible pair is read"
 
 
 def test_a_window_no_shorter_than_the_row_is_plain_causal() -> None:
@@ -123,24 +144,30 @@ def test_the_cpu_refuses_masks_over_2048_tokens() -> None:
 
 
 @pytest.mark.parametrize("kind", ["mla", "gqa"])
-@pytest.mark.parametrize("window", [None, 5])
-def test_token_by_token_equals_the_whole_row(kind: str, window: int | None) -> None:
-    """For latent attention: the absorbed form over cached latents equals expanded keys and values."""
+@pytest.mark.parametrize("window", [None, 1, 5, 20])
+@pytest.mark.parametrize("num_first", [1, 3, 11])
+def test_token_by_token_equals_the_whole_row(kind: str, window: int | None, num_first: int) -> None:
+    """For latent attention: the absorbed form over cached latents equals expanded keys and values, from prompts shorter
+    and longer than the window up to positions beyond those that the frequencies were made for."""
+    num_tokens = 40
     config = language_config(attention=kind, sliding_window=window)
     rope = YarnRope(8, config.rope, config.max_position_embeddings)
     attention = make_attention(config, 0, rope.attention_factor)
-    x = torch.randn(2, 12, 32, generator=seeded())
+    perturb(attention)
+    x = torch.randn(2, num_tokens, 32, generator=seeded())
+
+    def turned(start: int, end: int) -> Rotary:
+        return rope(torch.arange(start, end).unsqueeze(0))
+
     with torch.no_grad():
-        whole = attention(x, rope(torch.arange(12).unsqueeze(0)), make_attention_mask(None, 12, window, CPU))
-        cache = KeyValueCache(1, 2, 12, attention.cache_width, like=x)
-        first = attention(
-            x[:, :7], rope(torch.arange(7).unsqueeze(0)), make_attention_mask(None, 7, window, CPU), cache
-        )
-        cache.num_tokens = 7
-        pieces = [first]
-        for position in range(7, 12):
-            rotary = rope(torch.tensor([[position]]))
-            pieces.append(attention(x[:, position : position + 1], rotary, AttentionMask(), cache))
+        mask = make_attention_mask(None, num_tokens, window, CPU)
+        whole = attention(x, turned(0, num_tokens), mask)
+        cache = KeyValueCache(1, 2, num_tokens, attention.cache_width, like=x)
+        mask = make_attention_mask(None, num_first, window, CPU)
+        pieces = [attention(x[:, :num_first], turned(0, num_first), mask, cache)]
+        cache.num_tokens = num_first
+        for at in range(num_first, num_tokens):
+            pieces.append(attention(x[:, at : at + 1], turned(at, at + 1), AttentionMask(), cache))
             cache.num_tokens += 1
     torch.testing.assert_close(torch.cat(pieces, dim=1), whole, rtol=1e-4, atol=1e-5)
 

@@ -1,42 +1,19 @@
-"""Norm, feed-forward, experts and the chunked loss against plain references."""
+"""Experts and the chunked loss against plain references."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from support.small_models import make_llm, random_ids, seeded
+from support.small_models import make_llm, perturb, random_ids, seeded
+from torch import Tensor
 
 from xoron_core.contract.config.moe import MoeConfig
 from xoron_core.model.cross_entropy import linear_cross_entropy
 from xoron_core.model.initialise import init_module
-from xoron_core.model.layers.feed_forward import SwiGLU
+from xoron_core.model.layers.attention_mask import AttentionMask
 from xoron_core.model.layers.moe import Experts, MoE
-from xoron_core.model.layers.norms import RMSNorm
 
 
-def test_rms_norm_equals_transformers() -> None:
-    from transformers.models.llama.modeling_llama import LlamaRMSNorm
-
-    theirs, ours = LlamaRMSNorm(16, eps=1e-6), RMSNorm(16, eps=1e-6)
-    weight = torch.randn(16, generator=seeded())
-    with torch.no_grad():
-        theirs.weight.copy_(weight)
-        ours.weight.copy_(weight)
-    x = torch.randn(3, 16, generator=seeded(1))
-    torch.testing.assert_close(ours(x), theirs(x))
-
-
-def test_swiglu_equals_transformers() -> None:
-    from transformers import LlamaConfig
-    from transformers.models.llama.modeling_llama import LlamaMLP
-
-    theirs = LlamaMLP(LlamaConfig(hidden_size=16, num_attention_heads=2, intermediate_size=24, hidden_act="silu"))
-    ours = SwiGLU(16, 24)
-    ours.load_state_dict(theirs.state_dict())
-    x = torch.randn(2, 3, 16, generator=seeded())
-    torch.testing.assert_close(ours(x), theirs(x))
-
-
-def reference_experts(experts: Experts, x: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def reference_experts(experts: Experts, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
     rows = []
     for token in range(len(x)):
         row = torch.zeros(x.shape[1])
@@ -47,18 +24,29 @@ def reference_experts(experts: Experts, x: torch.Tensor, chosen: torch.Tensor, w
     return torch.stack(rows)
 
 
-@pytest.mark.parametrize("idle_expert", [False, True])
-def test_grouped_experts_equal_a_loop(idle_expert: bool) -> None:
-    experts = Experts(16, 4, 8)
-    init_module(experts, seeded())
-    x = torch.randn(13, 16, generator=seeded(1), requires_grad=True)
-    scores = torch.rand(13, 4, generator=seeded(2))
-    if idle_expert:
+def choices(kind: str, num_tokens: int, num_experts: int, top_k: int) -> Tensor:
+    """Which experts each token goes to, [N, K]."""
+    scores = torch.rand(num_tokens, num_experts, generator=seeded(2))
+    if kind == "one idle":
         scores[:, 1] = -1
-    weights, chosen = scores.topk(2, dim=-1)
-    weights.requires_grad_()
+    if kind == "one alone":  # every token, and that expert first
+        scores[:, 1] = 2
+    if kind == "the same":
+        scores = scores[:1].expand(num_tokens, -1)
+    return scores.topk(top_k, dim=-1).indices
+
+
+@pytest.mark.parametrize("kind", ["any", "one idle", "one alone", "the same"])
+@pytest.mark.parametrize(("num_tokens", "num_experts", "top_k"), [(13, 4, 2), (1, 4, 2), (40, 7, 3), (9, 3, 1)])
+def test_grouped_experts_equal_a_loop(kind: str, num_tokens: int, num_experts: int, top_k: int) -> None:
+    """However one-sided the choice is, every choice is computed: values and gradients are those of a loop over them."""
+    experts = Experts(16, num_experts, 8)
+    init_module(experts, seeded())
+    x = torch.randn(num_tokens, 16, generator=seeded(1), requires_grad=True)
+    chosen = choices(kind, num_tokens, num_experts, top_k)
+    weights = torch.rand(num_tokens, top_k, generator=seeded(4), requires_grad=True)
     inputs = (x, weights, experts.gate_up_EDF, experts.down_EFD)
-    probe = torch.randn(13, 16, generator=seeded(3))
+    probe = torch.randn(num_tokens, 16, generator=seeded(3))
     got = experts(x, chosen, weights)
     expected = reference_experts(experts, x, chosen, weights)
     torch.testing.assert_close(got, expected)
@@ -70,32 +58,72 @@ def test_grouped_experts_equal_a_loop(idle_expert: bool) -> None:
         torch.testing.assert_close(mine, theirs)
 
 
-def test_moe_is_shared_plus_weighted_routed_experts() -> None:
-    moe = MoE(16, MoeConfig(num_experts=4, top_k=2, expert_size=8))
+@pytest.mark.parametrize("num_shared_experts", [0, 1, 2])
+def test_moe_is_shared_plus_weighted_routed_experts(num_shared_experts: int) -> None:
+    """By the formulas of DeepSeek-V3: sigmoid scores, a bias on the choice alone, weights that add up to one."""
+    moe = MoE(16, MoeConfig(num_experts=4, top_k=2, expert_size=8, num_shared_experts=num_shared_experts))
     init_module(moe, seeded())
     with torch.no_grad():
+        moe.router.weight_ED.mul_(20)
         moe.router.bias_E.copy_(torch.tensor([0.0, 5.0, 0.0, 0.0]))
-    x = torch.randn(1, 6, 16, generator=seeded(1))
+    x = torch.randn(1, 6, 16, generator=seeded(1), requires_grad=True)
     y, stats = moe(x)
     scores = (x[0] @ moe.router.weight_ED.t()).sigmoid()
     chosen = (scores + moe.router.bias_E).topk(2).indices
     weights = scores.gather(1, chosen)
     weights = weights / weights.sum(1, keepdim=True)
-    assert moe.shared is not None
-    torch.testing.assert_close(y[0], moe.shared(x)[0] + reference_experts(moe.experts, x[0], chosen, weights))
+    expected = reference_experts(moe.experts, x[0], chosen, weights)
+    if num_shared_experts:
+        assert moe.shared is not None
+        assert moe.shared.gate_proj.out_features == 8 * num_shared_experts
+        expected = expected + moe.shared(x)[0]
+    torch.testing.assert_close(y[0], expected)
     assert (chosen == 1).any(dim=1).all(), "the bias decides the choice"
     assert stats.load_E.tolist() == torch.bincount(chosen.flatten(), minlength=4).tolist()
+    probe = torch.randn(6, 16, generator=seeded(2))
+    inputs = (x, moe.router.weight_ED, *moe.experts.parameters())
+    for mine, theirs in zip(
+        torch.autograd.grad((y[0] * probe).sum(), inputs),
+        torch.autograd.grad((expected * probe).sum(), inputs),
+        strict=True,
+    ):
+        assert mine.abs().max() > 0
+        torch.testing.assert_close(mine, theirs)
 
 
-def test_chunked_cross_entropy_equals_whole_logits() -> None:
+def test_the_router_sees_the_normalised_input() -> None:
+    """Whatever the scale of the residual stream, the choice stays: it is made behind the norm."""
+    llm = make_llm()
+    layer = llm.model.layers[1]
+    seen: list[Tensor] = []
+    layer.feed_forward.router.register_forward_hook(lambda _, inputs, routing: seen.extend([inputs[0], routing[0]]))
+    with torch.no_grad():
+        layer.attention.o_proj.weight.zero_()  # what is normalised is the layer's own input, then
+        perturb(layer.feed_forward_norm)
+        x = torch.randn(2, 5, 32, generator=seeded(1))
+        rotary = llm.model.rope(torch.arange(5).unsqueeze(0))
+        for scale in (1.0, 50.0):
+            layer(x * scale, rotary, AttentionMask(), None)
+    inputs, weights, inputs_scaled, weights_scaled = seen
+    by_hand = x * x.pow(2).mean(-1, keepdim=True).add(llm.config.rms_norm_eps).rsqrt() * layer.feed_forward_norm.weight
+    torch.testing.assert_close(inputs, by_hand.flatten(0, 1))
+    torch.testing.assert_close(inputs_scaled, inputs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(weights_scaled, weights, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [1, 8, 36, 37, 100, None])
+@pytest.mark.parametrize("ignored", ["some", "none", "all"])
+def test_chunked_cross_entropy_equals_whole_logits(chunk: int | None, ignored: str) -> None:
     hidden = torch.randn(37, 16, generator=seeded(), requires_grad=True)
     table = torch.randn(50, 16, generator=seeded(1), requires_grad=True)
     labels = torch.randint(50, (37,), generator=seeded(2))
-    labels[::5] = -100
+    if ignored != "none":
+        labels[:: 5 if ignored == "some" else 1] = -100
     weights = torch.rand(37, generator=seeded(3)) + 0.5
+    weights[3] = 0
     losses = F.cross_entropy(hidden @ table.t(), labels, reduction="none")
     expected = (losses * weights).sum() / 3
-    got = linear_cross_entropy(hidden, table, labels, weights, chunk=8)
+    got = linear_cross_entropy(hidden, table, labels, weights, chunk=chunk)
     torch.testing.assert_close(got.loss_sum / 3, expected)
     torch.testing.assert_close(got.token_losses_N, losses)
     assert not got.token_losses_N.requires_grad
@@ -105,6 +133,23 @@ def test_chunked_cross_entropy_equals_whole_logits() -> None:
         strict=True,
     ):
         torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("wanted", ["hidden", "table", "nothing"])
+def test_chunked_cross_entropy_makes_the_gradients_that_are_wanted(wanted: str) -> None:
+    hidden = torch.randn(37, 16, generator=seeded(), requires_grad=wanted == "hidden")
+    table = torch.randn(50, 16, generator=seeded(1), requires_grad=wanted == "table")
+    labels = torch.randint(50, (37,), generator=seeded(2))
+    weights = torch.rand(37, generator=seeded(3))
+    expected = (F.cross_entropy(hidden @ table.t(), labels, reduction="none") * weights).sum()
+    got = linear_cross_entropy(hidden, table, labels, weights, chunk=8).loss_sum
+    torch.testing.assert_close(got, expected)
+    assert got.requires_grad is (wanted != "nothing")
+    for tensor in (hidden, table):
+        if tensor.requires_grad:
+            [mine] = torch.autograd.grad(got, tensor)
+            [theirs] = torch.autograd.grad(expected, tensor)
+            torch.testing.assert_close(mine, theirs)
 
 
 def test_chunked_cross_entropy_in_bfloat16_stays_close() -> None:

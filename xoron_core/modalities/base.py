@@ -158,5 +158,7 @@ class Collator:
     def __call__(self, micro: MicroBatch) -> Batch:
         """The batch of a micro-batch."""
         batch = self.modalities[micro.modality].collate(micro.samples)
+        # a worker's tensors arrive so: those made here must lie the same way, or sums would differ in their last bits
+        batch.tensors = {name: tensor.contiguous() for name, tensor in batch.tensors.items()}
         batch.sample_ids = micro.sample_ids
         return batch

@@ -18,16 +18,13 @@ from torch import Tensor
 
 from xoron_core.contract.config.generators import GeneratorConfig
 from xoron_core.contract.modalities.flow_matching import FlowMatchingConfig
-from xoron_core.contract.special_tokens import BOS
 from xoron_core.data.records import SampleOrigin
 from xoron_core.modalities.base import Batch, Modality
 from xoron_core.model.autoencoder import DOWNSAMPLING, AutoencoderConfig
 from xoron_core.model.flow import sample_flow
 from xoron_core.model.flow_transformer import FlowTransformer
+from xoron_core.model.prompts import padded_prompts, prompt_ids
 from xoron_core.model.xoron import XoronMultimodalModel
-
-PROMPT_MULTIPLE = 8
-"""Captions of a batch are padded to a multiple of this: few shapes, little padding."""
 
 P = TypeVar("P")
 
@@ -91,7 +88,7 @@ class FlowMatching(Modality[CaptionedSample, P]):
 
     def prompt_ids(self, caption: str) -> tuple[int, ...]:
         """The ids of a caption, cut to the longest there may be."""
-        return tuple(self.tokenizer.encode(BOS + caption)[: self.config.max_prompt_tokens])
+        return prompt_ids(self.tokenizer, caption, self.config.max_prompt_tokens)
 
     def captioned(self, origin: SampleOrigin, pixels: npt.NDArray[np.uint8], caption: str) -> CaptionedSample:
         """The sample of a picture or clip and its caption."""
@@ -131,14 +128,7 @@ class FlowMatching(Modality[CaptionedSample, P]):
 
     def padded(self, prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
         """Ids [B, L], padded on the right, and where there are some (True)."""
-        longest = max(len(prompt) for prompt in prompts)
-        length = -(-longest // PROMPT_MULTIPLE) * PROMPT_MULTIPLE
-        ids = torch.full((len(prompts), length), self.tokenizer.pad_id)
-        mask = torch.zeros((len(prompts), length), dtype=torch.bool)
-        for row, prompt in enumerate(prompts):
-            ids[row, : len(prompt)] = torch.tensor(prompt)
-            mask[row, : len(prompt)] = True
-        return ids, mask
+        return padded_prompts(prompts, self.tokenizer.pad_id)
 
     def for_evaluation(self, batch: Batch) -> Batch:
         """With every caption kept."""

@@ -23,6 +23,7 @@ from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.modalities.base import Artifact, Batch, LossTerms, Modality
 from xoron_core.model.cross_entropy import IGNORED
 from xoron_core.model.generation import generate
+from xoron_core.model.language_model import LanguageModelOutput
 from xoron_core.model.media import MediaTokens
 from xoron_core.model.xoron import XoronMultimodalModel
 
@@ -69,6 +70,11 @@ def text_beside_media(record: Record, key: str) -> str:
     return text
 
 
+def ended(tokenizer: Tokenizer, answer: str) -> tuple[int, ...]:
+    """The ids of an answer and of its end."""
+    return (*tokenizer.encode(answer), tokenizer.eos_id)
+
+
 class MediaText(Modality[MediaTextSample[Any], MediaTextSample[Any]]):
     """The shared half of what reads media: subclasses say how media are prepared, collated, encoded and shown."""
 
@@ -113,7 +119,7 @@ class MediaText(Modality[MediaTextSample[Any], MediaTextSample[Any]]):
 
         Raises: DataError when it is longer than `max_answer_tokens`.
         """
-        ids = (*self.tokenizer.encode(answer), self.tokenizer.eos_id)
+        ids = ended(self.tokenizer, answer)
         if len(ids) > self.config.max_answer_tokens:
             raise record.error(
                 f"the answer has {len(ids)} tokens, more than modalities.{self.name}.max_answer_tokens "
@@ -125,41 +131,22 @@ class MediaText(Modality[MediaTextSample[Any], MediaTextSample[Any]]):
     def collate(self, samples: Sequence[MediaTextSample[Any]]) -> Batch:
         """Rows [B, T], padded on the right: `input_ids`, `labels` (the answer; -100 elsewhere), `document_ids` (0, and
         -1 where there is padding), `prompt_lengths` [B], and what the media become."""
-        lengths = [sample.length for sample in samples]
-        shape = (len(samples), -(-max(lengths) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE)
-        input_ids = np.full(shape, self.tokenizer.pad_id, dtype=np.int64)
-        labels = np.full(shape, IGNORED, dtype=np.int64)
-        document_ids = np.full(shape, -1, dtype=np.int64)
-        for row, (sample, length) in enumerate(zip(samples, lengths, strict=True)):
-            input_ids[row, :length] = sample.prompt_ids + sample.answer_ids
-            labels[row, len(sample.prompt_ids) : length] = sample.answer_ids
-            document_ids[row, :length] = 0
+        rows = [(sample.prompt_ids, sample.answer_ids) for sample in samples]
         return Batch(
             modality=self.name,
-            tensors={
-                "input_ids": torch.from_numpy(input_ids),
-                "labels": torch.from_numpy(labels),
-                "document_ids": torch.from_numpy(document_ids),
-                "prompt_lengths": torch.tensor([len(sample.prompt_ids) for sample in samples]),
-                **self.collate_media(samples),
-            },
+            tensors={**answered_rows(rows, self.tokenizer.pad_id), **self.collate_media(samples)},
             counts={"loss": float(sum(len(sample.answer_ids) for sample in samples)), "moe_aux": 1.0},
             num_samples=len(samples),
-            num_tokens=sum(lengths),
+            num_tokens=sum(sample.length for sample in samples),
             sample_ids=tuple(sample.origin.id for sample in samples),
         )
 
     def score(self, model: XoronMultimodalModel, batch: Batch, media: MediaTokens) -> LossTerms:
         """Cross-entropy of the answers under `loss`, a token at a time, given prompt and media; and the experts'
         balance loss where it is trained on."""
-        tensors = batch.tensors
-        embedded_BTD, fused = model.embed(tensors["input_ids"], self.placeholder_id, media)
-        output = model.llm(
-            inputs_embeds_BTD=embedded_BTD,
-            document_ids_BT=tensors["document_ids"],
-            media=fused,
-            labels_BT=tensors["labels"],
-        )
+        output = score_answers(model, batch.tensors, self.placeholder_id, media)
+        assert output.loss_sum is not None
+        assert output.weight_sum is not None
         terms = {"loss": (output.loss_sum, output.weight_sum)}
         if "moe_aux" in self.objective:
             aux_loss = output.aux_loss if media.aux_loss is None else output.aux_loss + media.aux_loss
@@ -223,6 +210,40 @@ class MediaText(Modality[MediaTextSample[Any], MediaTextSample[Any]]):
         [answer], [truth] = self.answer(model, batch), self.truths(batch)
         text = Artifact(answer.encode(), "text/plain", "txt", caption, expected=truth)
         return (*self.show_media(prompt, caption), text)
+
+
+def answered_rows(rows: Sequence[tuple[Sequence[int], Sequence[int]]], pad_id: int) -> dict[str, Tensor]:
+    """Prompts and their answers as rows [B, T], padded on the right: `input_ids`, `labels` (the answer; -100
+    elsewhere), `document_ids` (0, and -1 where there is padding), `prompt_lengths` [B]."""
+    lengths = [len(prompt) + len(answer) for prompt, answer in rows]
+    shape = (len(rows), -(-max(lengths) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE)
+    input_ids = np.full(shape, pad_id, dtype=np.int64)
+    labels = np.full(shape, IGNORED, dtype=np.int64)
+    document_ids = np.full(shape, -1, dtype=np.int64)
+    for row, ((prompt, answer), length) in enumerate(zip(rows, lengths, strict=True)):
+        input_ids[row, :length] = [*prompt, *answer]
+        labels[row, len(prompt) : length] = answer
+        document_ids[row, :length] = 0
+    return {
+        "input_ids": torch.from_numpy(input_ids),
+        "labels": torch.from_numpy(labels),
+        "document_ids": torch.from_numpy(document_ids),
+        "prompt_lengths": torch.tensor([len(prompt) for prompt, _ in rows]),
+    }
+
+
+def score_answers(
+    model: XoronMultimodalModel, tensors: Mapping[str, Tensor], placeholder_id: int, media: MediaTokens
+) -> LanguageModelOutput:
+    """A pass over such rows, each with media in the places of its placeholders; with the loss of the answers."""
+    embedded_BTD, fused = model.embed(tensors["input_ids"], placeholder_id, media)
+    output: LanguageModelOutput = model.llm(
+        inputs_embeds_BTD=embedded_BTD,
+        document_ids_BT=tensors["document_ids"],
+        media=fused,
+        labels_BT=tensors["labels"],
+    )
+    return output
 
 
 def left_padded(input_ids_BT: Tensor, prompt_lengths_B: Tensor, pad_id: int) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,8 @@ Shapes: N tokens, D width, V vocabulary. The gradient is made beside the loss, c
 are there (the idea of Liger kernels' fused linear cross-entropy, arXiv 2410.10989): nothing is computed twice.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +16,7 @@ IGNORED = -100
 """A label that is not to be predicted."""
 
 _CHUNK_ELEMENTS_CPU = 2**21
-_CHUNK_ELEMENTS_GPU = 2**27
+_CHUNK_ELEMENTS_GPU = 2**29
 
 
 class CrossEntropy(NamedTuple):
@@ -24,6 +26,27 @@ class CrossEntropy(NamedTuple):
     """Σ weight · loss; carries the gradient."""
     token_losses_N: Tensor
     """Unweighted loss of every token, zero where ignored; no gradient."""
+
+
+def _differentiate(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The losses [N] of logits [N, V], and the gradient of Σ weight · loss by the logits; labels and weights [N, 1]."""
+    log_probs = F.log_softmax(logits, dim=-1, dtype=torch.float32)
+    losses = -log_probs.gather(1, labels).squeeze(1)
+    return losses, log_probs.exp_().mul_(weights).scatter_add_(1, labels, -weights).to(logits.dtype)
+
+
+def _differentiate_in_one(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The same without a scatter, which a compiler makes two kernels of."""
+    log_probs = F.log_softmax(logits, dim=-1, dtype=torch.float32)
+    is_label = torch.arange(logits.shape[1], device=logits.device) == labels
+    losses = -torch.where(is_label, log_probs, 0.0).sum(dim=1)
+    return losses, ((log_probs.exp() - is_label.float()) * weights).to(logits.dtype)
+
+
+@functools.cache
+def _compiled_differentiate() -> Callable[..., Any]:
+    compiled: Callable[..., Any] = torch.compile(_differentiate_in_one)
+    return compiled
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -37,6 +60,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         device = hidden_ND.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
         table = table_VD.to(dtype)
+        differentiate = _compiled_differentiate() if device == "cuda" else _differentiate
         losses_N = torch.empty(len(hidden_ND), dtype=torch.float32, device=hidden_ND.device)
         grad_hidden_ND = torch.empty_like(hidden_ND) if need_hidden else None
         grad_table_VD = torch.zeros_like(table_VD, dtype=torch.float32) if need_table else None
@@ -46,11 +70,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 hidden = hidden_ND[rows].to(dtype)
                 labels = labels_N[rows].clamp(min=0).unsqueeze(1)
                 weights = weights_N[rows].unsqueeze(1)
-                log_probs = F.log_softmax(hidden @ table.t(), dim=-1, dtype=torch.float32)
-                losses_N[rows] = -log_probs.gather(1, labels).squeeze(1)
+                logits = hidden @ table.t()
                 if not (need_hidden or need_table):
+                    losses_N[rows] = -F.log_softmax(logits, dim=-1, dtype=torch.float32).gather(1, labels).squeeze(1)
                     continue
-                grad_logits = log_probs.exp_().mul_(weights).scatter_add_(1, labels, -weights).to(dtype)
+                losses_N[rows], grad_logits = differentiate(logits, labels, weights)
                 if grad_hidden_ND is not None:
                     grad_hidden_ND[rows] = grad_logits @ table
                 if grad_table_VD is not None:
@@ -58,6 +82,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                         grad_table_VD.addmm_(grad_logits.t(), hidden)
                     else:
                         grad_table_VD += grad_logits.t() @ hidden
+                del logits, grad_logits  # before those of the next chunk are made
         ctx.save_for_backward(grad_hidden_ND, grad_table_VD)
         ctx.table_dtype = table_VD.dtype
         losses_N = losses_N.masked_fill_(labels_N == IGNORED, 0.0)
@@ -74,6 +99,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return grad_hidden_ND, grad_table_VD, None, None, None
 
 
+def chunk_tokens(num_rows: int, device_type: str) -> int:
+    """Tokens whose logits over a table of so many rows are held at a time."""
+    elements = _CHUNK_ELEMENTS_GPU if device_type == "cuda" else _CHUNK_ELEMENTS_CPU
+    return max(64, elements // num_rows)
+
+
 def linear_cross_entropy(
     hidden_ND: Tensor, table_VD: Tensor, labels_N: Tensor, weights_N: Tensor, chunk: int | None = None
 ) -> CrossEntropy:
@@ -83,8 +114,7 @@ def linear_cross_entropy(
     None: as many as suit the device. No second derivative.
     """
     if chunk is None:
-        elements = _CHUNK_ELEMENTS_GPU if hidden_ND.device.type == "cuda" else _CHUNK_ELEMENTS_CPU
-        chunk = max(64, elements // len(table_VD))
+        chunk = chunk_tokens(len(table_VD), hidden_ND.device.type)
     weights_N = weights_N.float().masked_fill(labels_N == IGNORED, 0.0)
     loss_sum, losses_N = _LinearCrossEntropy.apply(hidden_ND, table_VD, labels_N, weights_N, chunk)
     return CrossEntropy(loss_sum, losses_N)

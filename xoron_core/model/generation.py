@@ -8,6 +8,7 @@ from torch import Tensor
 from xoron_core.model.fusion import FusedMedia
 from xoron_core.model.layers.attention_mask import AttentionMask, make_attention_mask
 from xoron_core.model.layers.kv_cache import KeyValueCache
+from xoron_core.model.placement import move_tensors
 
 if TYPE_CHECKING:
     from xoron_core.model.language_model import LanguageModel
@@ -41,7 +42,9 @@ def generate(
     have ended are filled with `eos_token_id`; the loop ends when all have. Ids of the table's padding are never drawn.
     Call it in eval mode, or the experts' load counts the sample.
     """
-    decoder, device = llm.model, prompt_BTD.device
+    decoder, origin = llm.model, prompt_BTD.device
+    device = decoder.embed_tokens.weight.device  # which may be another, where the model is spread over several
+    prompt_BTD, prompt_mask_BT, media = move_tensors((prompt_BTD, prompt_mask_BT, media), device)
     batch_size, num_prompt, _ = prompt_BTD.shape
     slots = _Slots(prompt_mask_BT, batch_size, num_prompt, max_new_tokens, device)
     max_tokens = num_prompt + max_new_tokens
@@ -65,7 +68,7 @@ def generate(
         x_BTD = decoder.embed_tokens(next_B.unsqueeze(1))
         if eos_token_id is not None and bool(ended_B.all()):
             break
-    return new_BN
+    return new_BN.to(origin)
 
 
 class _Slots:

@@ -4,7 +4,7 @@ Shapes: B batch, T frames of a clip, F = B·T frames of all, L prompt tokens, D 
 channels, H×W latent pixels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from xoron_core.contract.config.model import XoronConfig
+from xoron_core.contract.errors import ConfigError
 from xoron_core.model.autoencoder import Autoencoder, AutoencoderConfig
 from xoron_core.model.components import COMPONENTS, Sizes
 from xoron_core.model.fusion import FusedMedia, Fusion
@@ -21,10 +22,13 @@ from xoron_core.model.language_model import LanguageModel
 from xoron_core.model.layers.checkpointing import Checkpointed
 from xoron_core.model.layers.moe import MoE
 from xoron_core.model.media import MediaTokens, insert_media
+from xoron_core.model.placement import Device, place_components
+from xoron_core.model.prompts import padded_prompts, prompt_ids
 from xoron_core.model.speech.audio_decoder import AudioDecoder
 from xoron_core.model.speech.audio_encoder import AudioEncoder
 from xoron_core.model.speech.audio_projector import AudioProjector
 from xoron_core.model.speech.ctc import CtcHead
+from xoron_core.model.speech.mel import compute_mel_spectrogram
 from xoron_core.model.speech.speaker_encoder import SpeakerEncoder
 from xoron_core.model.speech.waveform_decoder import WaveformDecoder
 from xoron_core.model.video_generator import VideoGenerator
@@ -38,7 +42,8 @@ Task = Callable[..., Any]
 
 
 class XoronMultimodalModel(nn.Module):
-    """Language model, encoders, generators. A component that was not asked for does not exist: reading it raises.
+    """Language model, encoders, generators. A component that was not asked for does not exist: reading it raises (but
+    for `waveform_decoder`).
 
     Everything that a step runs goes through `model(task, …)`: a sharded model gathers its weights when the root is
     called, and refuses a component that is called before.
@@ -56,7 +61,8 @@ class XoronMultimodalModel(nn.Module):
     ctc_head: CtcHead
     speaker_encoder: SpeakerEncoder
     audio_decoder: AudioDecoder
-    waveform_decoder: WaveformDecoder
+    waveform_decoder: WaveformDecoder | None
+    """None where it was not asked for: speech synthesis then ends with the spectrogram."""
     generator: ImageGenerator
     video_generator: VideoGenerator
     autoencoder: Autoencoder
@@ -71,10 +77,12 @@ class XoronMultimodalModel(nn.Module):
         *,
         vocab_size: int,
         autoencoder_config: AutoencoderConfig | None = None,
+        device_map: Mapping[str, Device] | None = None,
     ) -> None:
         """Build `components`, a subset of COMPONENTS, for a tokenizer of `vocab_size` ids.
 
-        Raises ValueError for an unknown component, or one without the components it works with.
+        `device_map`: where each component goes; see `place`. Raises ValueError for an unknown component, or one without
+        the components it works with.
         """
         super().__init__()
         _check(components)
@@ -82,12 +90,17 @@ class XoronMultimodalModel(nn.Module):
         self.components = components
         self.tasks: dict[str, Task] = {}
         self.tokenizer = None
+        self._moe_layers: dict[str, MoE] | None = None
         sizes = Sizes(config, vocab_size, autoencoder_config or AutoencoderConfig())
         for name, component in COMPONENTS.items():
             if name in components:
                 self.add_module(name, component.build(sizes))
+        if "waveform_decoder" not in components:
+            self.register_module("waveform_decoder", None)
         if "autoencoder" in components:
             self.autoencoder.requires_grad_(requires_grad=False).eval()
+        if device_map is not None:
+            self.place(device_map)
 
     def __getattr__(self, name: str) -> Any:
         """Only reached where the ordinary look-up fails: say which component is missing."""
@@ -95,6 +108,14 @@ class XoronMultimodalModel(nn.Module):
             built = ", ".join(sorted(self.components)) or "none"
             raise AttributeError(f"the model was built without {name!r} (components: {built}); add it to components")
         return super().__getattr__(name)
+
+    def place(self, device_map: Mapping[str, Device]) -> None:
+        """Spread the components over devices, before an optimizer is built: see `place_components`.
+
+        Inputs may then lie anywhere, and what is made of them lies where they do; batches travel least on the language
+        model's device, which is that of the first parameter.
+        """
+        place_components(dict(self.named_children()), device_map)
 
     def register_task(self, name: str, task: Task) -> None:
         """Make `model(name, …)` run `task(model, …)`. Raises ValueError for a name that is taken."""
@@ -127,11 +148,36 @@ class XoronMultimodalModel(nn.Module):
             std = self.config.language.initializer_range if name == "llm" else None
             init_module(self._modules_of(name), own, std)
 
-    def gradient_checkpointing_enable(self, enabled: bool = True) -> None:
-        """Recompute activations in the backward pass of every stack of layers, or stop doing so."""
+    def gradient_checkpointing_enable(
+        self, enabled: bool = True, components: Collection[str] | None = None
+    ) -> tuple[str, ...]:
+        """Recompute activations in the backward pass of the stacks of layers in these components (None: in all), or
+        stop doing so; the components that have such stacks. Others stay as they are.
+
+        Raises: ConfigError for a component that is not built, or has no stack of layers.
+        """
+        stacks = {
+            name: [module for module in component.modules() if isinstance(module, Checkpointed)]
+            for name, component in self.named_children()
+        }
+        able = tuple(name for name, found in stacks.items() if found)
+        if components is not None and (others := sorted(set(components) - set(able))):
+            raise ConfigError.of(
+                "training.checkpointed_components",
+                f"{', '.join(others)} has no stack of layers here; take it out, or name some of {', '.join(able)}",
+                list(components),
+            )
+        chosen = tuple(name for name in able if components is None or name in components)
+        for name in chosen:
+            for stack in stacks[name]:
+                stack.gradient_checkpointing_enable(enabled)
+        return chosen
+
+    def compile_layers(self) -> None:
+        """Compile every stack of layers for training, each kind of layer once, at its first use."""
         for module in self.modules():
             if isinstance(module, Checkpointed):
-                module.gradient_checkpointing_enable(enabled)
+                module.compile_layers()
 
     @torch.no_grad()
     def encode_images(self, images_B3HW: Tensor, noise_BCHW: Tensor | None = None) -> Tensor:
@@ -155,13 +201,33 @@ class XoronMultimodalModel(nn.Module):
         frames_F3HW = self.decode_images(latents_BTCHW.flatten(0, 1))
         return frames_F3HW.view(*latents_BTCHW.shape[:2], *frames_F3HW.shape[1:])
 
-    def encode_text(self, prompt_ids_BL: Tensor, prompt_mask_BL: Tensor) -> Tensor:
-        """The language model's states of prompts padded on the right, [B, L, D]; gradients flow into it.
+    def tokenize_prompts(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids of prompts [B, L], padded on the right, and where there are some (True), on the language model's device.
 
-        `prompt_mask_BL` is True where there is a token; states elsewhere mean nothing.
+        Raises: ValueError where nobody has set `tokenizer`.
         """
-        document_ids_BL = prompt_mask_BL.long() - 1
-        return self.llm(prompt_ids_BL, document_ids_BT=document_ids_BL).hidden_states_BTD  # type: ignore[no-any-return]
+        if self.tokenizer is None:
+            raise ValueError("the model has no tokenizer to read prompts with; set model.tokenizer")
+        ids_BL, mask_BL = padded_prompts([prompt_ids(self.tokenizer, text) for text in prompts], self.tokenizer.pad_id)
+        device = self.llm.model.embed_tokens.weight.device
+        return ids_BL.to(device), mask_BL.to(device)
+
+    def encode_text(self, prompts: Tensor | Sequence[str], prompt_mask_BL: Tensor | None = None) -> Tensor:
+        """The language model's states of prompts, [B, L, D]; gradients flow into it.
+
+        `prompts`: texts, or their ids [B, L] padded on the right with `prompt_mask_BL`, which is True where there is a
+        token (None: everywhere). States elsewhere mean nothing: give a generator the mask of prompts that differ in
+        length, which `tokenize_prompts` makes of texts.
+        """
+        if not isinstance(prompts, Tensor):
+            prompts, prompt_mask_BL = self.tokenize_prompts(prompts)
+        document_ids_BL = None if prompt_mask_BL is None else prompt_mask_BL.long() - 1
+        return self.llm(prompts, document_ids_BT=document_ids_BL).hidden_states_BTD  # type: ignore[no-any-return]
+
+    @staticmethod
+    def compute_mel_spectrogram(waveform_BT: Tensor) -> Tensor:
+        """Waveforms → normalised log-mels [B, F, 80], 62.5 frames a second: see `speech.mel`."""
+        return compute_mel_spectrogram(waveform_BT)
 
     def embed(self, input_ids_BT: Tensor, placeholder_id: int, media: MediaTokens) -> tuple[Tensor, FusedMedia]:
         """Embedded tokens [B, T, D] with the media's embeddings in the placeholders' places, and the media again for
@@ -172,6 +238,11 @@ class XoronMultimodalModel(nn.Module):
 
     def moe_layers(self) -> dict[str, MoE]:
         """Every layer of experts as `<component>.<layer>`, in order."""
+        if self._moe_layers is None:  # every step asks, and there are thousands of modules
+            self._moe_layers = self._find_moe_layers()
+        return self._moe_layers
+
+    def _find_moe_layers(self) -> dict[str, MoE]:
         found: dict[str, MoE] = {}
         for component in sorted(self.components):
             modules = (module for module in self._modules_of(component).modules())
@@ -189,9 +260,10 @@ class XoronMultimodalModel(nn.Module):
             moe.router.update_bias()
 
     def moe_metrics(self) -> dict[str, Tensor]:
-        """`moe/<component>.<layer>/load_max` and `/entropy` of the last completed step, on the device."""
+        """`moe/<component>.<layer>/load_max` and `/entropy` of the last completed step, on one device."""
+        device = next(self.parameters()).device
         return {
-            f"moe/{layer}/{name}": value
+            f"moe/{layer}/{name}": value.to(device)
             for layer, moe in self.moe_layers().items()
             for name, value in moe.router.metrics().items()
         }

@@ -16,6 +16,7 @@ from xoron_core.contract.modalities.asr import AsrConfig
 from xoron_core.contract.special_tokens import BOS, PLACEHOLDER, closing, opening
 from xoron_core.data.audio import read_audio
 from xoron_core.data.records import Record, SampleOrigin
+from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.modalities.asr.transcripts import character_errors, normalised, num_ctc_frames, word_errors
 from xoron_core.modalities.audio_files import wav_artifact
 from xoron_core.modalities.base import Artifact, Batch, LossTerms
@@ -40,6 +41,12 @@ class SpeechSample(MediaTextSample[np.float32]):
     def fits_ctc(self) -> bool:
         """Whether the sound has frames enough for its bytes."""
         return num_ctc_frames(self.ctc_target) <= num_frames(len(self.media))
+
+
+def speech_prompt(tokenizer: Tokenizer, num_samples: int) -> tuple[int, ...]:
+    """The ids of what stands before a transcript: a placeholder for each embedding of so many samples of sound."""
+    media = opening("audio") + opening(PLACEHOLDER) * num_audio_tokens(num_samples) + closing("audio")
+    return tuple(tokenizer.encode(BOS + media))
 
 
 class Asr(MediaText):
@@ -73,8 +80,7 @@ class Asr(MediaText):
         if not target:
             raise record.error(f"field 'text' has no word, got {text!r:.80}; remove the row", "empty")
         waveform_T = read_audio(record, "audio", SAMPLE_RATE, self.config.max_audio_s)
-        media = opening("audio") + opening(PLACEHOLDER) * num_audio_tokens(len(waveform_T)) + closing("audio")
-        prompt_ids = tuple(self.tokenizer.encode(BOS + media))
+        prompt_ids = speech_prompt(self.tokenizer, len(waveform_T))
         sample = SpeechSample(origin, waveform_T, prompt_ids, self.answer_ids(record, text), target)
         if self._learns_ctc and not sample.fits_ctc:
             raise record.error(

@@ -4,9 +4,10 @@ Shapes: B pictures, S side of a square picture, C latent channels, H × W latent
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
+from torch import Tensor
 
 from xoron_core.contract.config.generators import GeneratorConfig
 from xoron_core.contract.modalities.image_generation import ImageGenerationConfig
@@ -60,16 +61,19 @@ class ImageGeneration(FlowMatching[str]):
         tensors = batch.tensors
         latents_BCHW = model.encode_images(tensors["images"], tensors["posterior_noise"])
         states_BLD = model.encode_text(tensors["prompt_ids"], tensors["prompt_mask"])
-        noisy_BCHW = interpolate(latents_BCHW, tensors["noise"], tensors["times"])
-        prediction = model.generator.predict(
-            noisy_BCHW, tensors["times"], states_BLD, tensors["prompt_mask"], tensors["drop_prompt"]
+        found = flow_errors(
+            model.generator,
+            latents_BCHW,
+            tensors["noise"],
+            tensors["times"],
+            states_BLD,
+            tensors["prompt_mask"],
+            tensors["drop_prompt"],
         )
-        target_BCHW = flow_target(latents_BCHW, tensors["noise"])
-        errors_B = (prediction.velocity.float() - target_BCHW.float()).square().flatten(1).mean(1)
-        one = torch.ones((), device=errors_B.device)
-        terms = {"loss": (errors_B.sum(), one * batch.num_samples)}
+        one = torch.ones((), device=found.errors_B.device)
+        terms = {"loss": (found.errors_B.sum(), one * batch.num_samples)}
         if "moe_aux" in self.objective:
-            terms["moe_aux"] = (prediction.aux_loss, one)
+            terms["moe_aux"] = (found.aux_loss, one)
         return terms
 
     def prompts(self, held_out: Sequence[CaptionedSample]) -> tuple[str, ...]:
@@ -80,3 +84,29 @@ class ImageGeneration(FlowMatching[str]):
         """A picture of the caption, as PNG."""
         images_13HW = model.decode_images(self.draw_latents(model, prompt, generator))
         return (picture_artifact(to_bytes(images_13HW[0]), prompt),)
+
+
+class FlowErrors(NamedTuple):
+    """What pictures' velocities are off by, and what the experts' balance asks for."""
+
+    errors_B: Tensor
+    """Mean squared error of each picture."""
+    aux_loss: Tensor
+    """Zero where the balance is loss-free."""
+
+
+def flow_errors(
+    generator: FlowTransformer,
+    latents_BCHW: Tensor,
+    noise_BCHW: Tensor,
+    times_B: Tensor,
+    states_BLD: Tensor,
+    prompt_mask_BL: Tensor | None,
+    drop_prompt_B: Tensor | None = None,
+) -> FlowErrors:
+    """The flow loss of each picture, at a time of its own between data and noise."""
+    noisy_BCHW = interpolate(latents_BCHW, noise_BCHW, times_B)
+    prediction = generator.predict(noisy_BCHW, times_B, states_BLD, prompt_mask_BL, drop_prompt_B)
+    target_BCHW = flow_target(latents_BCHW, noise_BCHW)
+    errors_B = (prediction.velocity.float() - target_BCHW.float()).square().flatten(1).mean(1)
+    return FlowErrors(errors_B, prediction.aux_loss)

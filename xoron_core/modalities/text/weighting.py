@@ -91,13 +91,14 @@ class TokenWeighting:
                 weights.setdefault(name, []).append(group_weights[group])
         self._tags: dict[int, _Tag] = {}
         self._is_tag = np.zeros(tokenizer.vocab_size, dtype=np.bool_)
-        self._token_weights = np.ones(tokenizer.vocab_size, dtype=np.float32)
+        self.token_weights = np.ones(tokenizer.vocab_size, dtype=np.float32)
+        """Of every id in token form."""
         for token, tag in _tags(groups):
             number = tokenizer.token_id(token)
             own = weights.get(tag.name, [1.0])
             self._tags[number] = replace(tag, groups=groups.get(tag.name, 0), weight=max(own))
             self._is_tag[number] = True
-            self._token_weights[number] = prod(own)
+            self.token_weights[number] = prod(own)
 
     def __call__(self, ids: npt.NDArray[np.int64]) -> WeightedTokens:
         """Weights and groups of the tokens of one document."""
@@ -106,7 +107,7 @@ class TokenWeighting:
         lengths[1:] -= lengths[:-1]  # numpy sees that they overlap
         groups_T = np.repeat(np.array(groups, dtype=np.uint8), lengths)
         if self.form == "token":
-            return WeightedTokens(self._token_weights[ids], groups_T)
+            return WeightedTokens(self.token_weights[ids], groups_T)
         return WeightedTokens(np.repeat(np.array(weights, dtype=np.float32), lengths), groups_T)
 
     def _stretches(self, ids: npt.NDArray[np.int64]) -> tuple[list[int], list[int], list[float]]:
@@ -136,6 +137,13 @@ class TokenWeighting:
                 del open_blocks[depth:]
         end(len(ids), open_blocks[-1])
         return ends, groups, weights
+
+
+def group_ids(tokenizer: Tokenizer, group: str) -> frozenset[int]:
+    """The ids of the tags of a group's blocks, opening and closing."""
+    names = GROUPS[group]
+    tags = [*map(opening, names), *(closing(name) for name in names if name not in UNPAIRED)]
+    return frozenset(map(tokenizer.token_id, tags))
 
 
 def begins_inside(starts_T: npt.NDArray[np.int64], spans: Sequence[tuple[int, int]]) -> npt.NDArray[np.bool_]:

@@ -5,8 +5,7 @@ characters says nothing of how long it takes to speak. The characters' ids are t
 them one by one, and their embeddings those of the language model's table.
 
 Every term of the loss is a mean over a recording's own frames, tokens or samples, added up over recordings: its count
-is their number. Shapes: B recordings, T samples, F frames, M mel bins, N tokens, R frames of a reference clip,
-S frames of a segment.
+is their number. Shapes: B recordings, T samples, F frames, M mel bins, N tokens, R frames of a reference clip.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,18 +24,25 @@ from xoron_core.data.audio import read_audio
 from xoron_core.data.records import Record, SampleOrigin
 from xoron_core.modalities.audio_files import wav_artifact
 from xoron_core.modalities.base import Artifact, Batch, LossTerms, Modality
+from xoron_core.modalities.tts.reconstruction import (
+    SEGMENT_FRAMES,
+    Segments,
+    masked_mean,
+    mel_errors,
+    padded_frames,
+    waveform_segments,
+)
 from xoron_core.modalities.tts.spectrogram import spectrogram_artifact
-from xoron_core.modalities.tts.spoken import SpeechPrompt, SpokenSample
+from xoron_core.modalities.tts.spoken import SpeechPrompt, SpokenSample, spell
 from xoron_core.model.speech.audio_decoder import AudioDecoderOutput, Recording
 from xoron_core.model.speech.mel import HOP, compute_mel_spectrogram
 from xoron_core.model.speech.pitch import track_pitch
 from xoron_core.model.speech.spectral_loss import spectral_distance
+from xoron_core.model.speech.waveform_decoder import WaveformDecoder
 from xoron_core.model.xoron import XoronMultimodalModel
 
-SEGMENT_FRAMES = 32
-"""Of a recording's frames the waveform decoder learns from so many at a step: 8,192 samples."""
-TOKENS_MULTIPLE = FRAMES_MULTIPLE = 16
-"""Texts and spectrograms of a batch are padded to a multiple of this: few shapes, little padding."""
+TOKENS_MULTIPLE = 16
+"""Texts of a batch are padded to a multiple of this: few shapes, little padding."""
 
 
 class Tts(Modality[SpokenSample, SpeechPrompt]):
@@ -83,8 +89,7 @@ class Tts(Modality[SpokenSample, SpeechPrompt]):
 
     def spell(self, text: str) -> tuple[int, ...]:
         """The ids of a text's characters, one by one, between beginning and end, which silence is aligned with."""
-        spelled = (token for character in " ".join(text.split()) for token in self.tokenizer.encode(character))
-        return (self.tokenizer.bos_id, *spelled, self.tokenizer.eos_id)
+        return spell(self.tokenizer, text)
 
     def with_condition_of(self, sample: SpokenSample, other: SpokenSample) -> SpokenSample | None:
         """The recording with another's text; None where it is too short for it."""
@@ -95,7 +100,7 @@ class Tts(Modality[SpokenSample, SpeechPrompt]):
         """`waveforms` [B, T] and their lengths `num_samples` [B], `token_ids` and `token_mask` [B, N], `pitch` and
         `voicing` [B, F], and what is drawn from each sample's seed: `has_reference` [B], `reference_frames` [B, R] and
         their `reference_mask`, `segment_start` [B], a frame."""
-        frames = _rounded_up(max(SEGMENT_FRAMES, *(sample.num_frames for sample in samples)), FRAMES_MULTIPLE)
+        frames = padded_frames(max(sample.num_frames for sample in samples))
         tokens = _rounded_up(max(len(sample.token_ids) for sample in samples), TOKENS_MULTIPLE)
         token_ids = _padded([np.array(sample.token_ids) for sample in samples], tokens, self.tokenizer.pad_id)
         num_tokens_B = torch.tensor([len(sample.token_ids) for sample in samples])
@@ -128,9 +133,9 @@ class Tts(Modality[SpokenSample, SpeechPrompt]):
         with torch.no_grad():
             mel_BFM = compute_mel_spectrogram(tensors["waveforms"])
         output = self._speak(model, tensors, mel_BFM)
-        mel_B = _mean((output.mel_BFM.float() - mel_BFM).abs().mean(-1), output.frame_mask_BF)
-        predicted_BT, target_BT, heard_BT = self._segments(model, tensors, output.mel_BFM)
-        waveform_B = _mean((predicted_BT - target_BT).abs(), heard_BT)
+        mel_B = mel_errors(output, mel_BFM)
+        segments = self._segments(model, tensors, output.mel_BFM)
+        waveform_B = segments.errors()
         assert output.spoken is not None
         assert output.alignment_loss_B is not None
         mask_BN = tensors["token_mask"]
@@ -144,10 +149,12 @@ class Tts(Modality[SpokenSample, SpeechPrompt]):
             "loss": mel_B + self.config.waveform_loss_weight * waveform_B,
             "mel_loss": mel_B,
             "waveform_loss": waveform_B,
-            "stft_loss": spectral_distance(predicted_BT, target_BT),
-            "duration_loss": _mean((output.log_durations_BN.float() - log_durations_BN).square(), mask_BN),
-            "pitch_loss": _mean(pitch_error_BN + voicing_error_BN, mask_BN),
-            "energy_loss": _mean((output.predicted.energy_BN.float() - output.spoken.energy_BN).square(), mask_BN),
+            "stft_loss": spectral_distance(segments.predicted_BT, segments.target_BT),
+            "duration_loss": masked_mean((output.log_durations_BN.float() - log_durations_BN).square(), mask_BN),
+            "pitch_loss": masked_mean(pitch_error_BN + voicing_error_BN, mask_BN),
+            "energy_loss": masked_mean(
+                (output.predicted.energy_BN.float() - output.spoken.energy_BN).square(), mask_BN
+            ),
             "alignment_loss": output.alignment_loss_B,
         }
         count = torch.full((), float(batch.num_samples), device=mel_B.device)
@@ -167,18 +174,11 @@ class Tts(Modality[SpokenSample, SpeechPrompt]):
             recording=Recording(features.features_BFD, features.mask_BF, mel_BFM, tensors["pitch"], tensors["voicing"]),
         )
 
-    def _segments(
-        self, model: XoronMultimodalModel, tensors: Mapping[str, Tensor], mel_BFM: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """A segment of each recording, as the waveform decoder makes it of predicted frames, and as it is; both are
-        zero beyond the recording's end, which the third says: True within, [B, 8192] each."""
-        frames_BS = tensors["segment_start"].unsqueeze(1) + torch.arange(SEGMENT_FRAMES, device=mel_BFM.device)
-        segment_BSM = mel_BFM.gather(1, frames_BS.unsqueeze(-1).expand(-1, -1, mel_BFM.shape[-1]))
-        samples_BT = (tensors["segment_start"] * HOP).unsqueeze(1)
-        samples_BT = samples_BT + torch.arange(SEGMENT_FRAMES * HOP, device=mel_BFM.device)
-        heard_BT = samples_BT < tensors["num_samples"].unsqueeze(1)
-        predicted_BT = model.waveform_decoder(segment_BSM.transpose(1, 2)).float() * heard_BT
-        return predicted_BT, tensors["waveforms"].gather(1, samples_BT), heard_BT
+    def _segments(self, model: XoronMultimodalModel, tensors: Mapping[str, Tensor], mel_BFM: Tensor) -> Segments:
+        """A segment of each recording."""
+        return waveform_segments(
+            _decoder_of(model), mel_BFM, tensors["waveforms"], tensors["num_samples"], tensors["segment_start"]
+        )
 
     def prompts(self, held_out: Sequence[SpokenSample]) -> Sequence[SpeechPrompt]:
         """The configured texts; the last in the voice of the first held-out recording."""
@@ -198,7 +198,7 @@ class Tts(Modality[SpokenSample, SpeechPrompt]):
             voice_BFM = compute_mel_spectrogram(torch.from_numpy(prompt.voice.waveform).to(device).unsqueeze(0))
             speaker_BS = model.speaker_encoder(voice_BFM, torch.ones_like(voice_BFM[..., 0], dtype=torch.bool))
         mel_BFM = model.audio_decoder.predict(model.llm.model.embed_tokens(token_ids), speaker_BS=speaker_BS).mel_BFM
-        waveform_T = model.waveform_decoder(mel_BFM.transpose(1, 2))[0].float().cpu().numpy()
+        waveform_T = _decoder_of(model)(mel_BFM.transpose(1, 2))[0].float().cpu().numpy()
         return (
             wav_artifact(waveform_T, SAMPLE_RATE, prompt.caption),
             spectrogram_artifact(mel_BFM[0].float().cpu().numpy(), prompt.caption),
@@ -217,6 +217,7 @@ def _padded(rows: Sequence[npt.NDArray[np.generic]], length: int, fill: float = 
     return torch.from_numpy(padded)
 
 
-def _mean(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Each row's mean over what the mask holds, [B]."""
-    return (x_BT * mask_BT).sum(1) / mask_BT.sum(1)
+def _decoder_of(model: XoronMultimodalModel) -> WaveformDecoder:
+    """The waveform decoder, which is among the modality's components."""
+    assert model.waveform_decoder is not None
+    return model.waveform_decoder

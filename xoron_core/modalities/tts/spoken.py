@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from xoron_core.data.records import SampleOrigin
+from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.model.speech.mel import num_frames
+
+
+def spell(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
+    """The ids of a text's characters, one by one, between beginning and end, which silence is aligned with."""
+    spelled = (token for character in " ".join(text.split()) for token in tokenizer.encode(character))
+    return (tokenizer.bos_id, *spelled, tokenizer.eos_id)
 
 
 class Draw(NamedTuple):

@@ -5,7 +5,7 @@ Shapes: B clips, T frames, S side of a square frame, C latent channels, H × W l
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -106,23 +106,23 @@ class VideoGeneration(FlowMatching[VideoPrompt]):
         self, model: XoronMultimodalModel, batch: Batch, latents_BTCHW: Tensor, states_BLD: Tensor, first_B: Tensor
     ) -> LossTerms:
         tensors = batch.tensors
-        times_BT = frame_times(tensors["times"], latents_BTCHW.shape[1], first_B)
-        noisy_BTCHW = interpolate(latents_BTCHW, tensors["noise"], times_BT)
-        prediction = model.video_generator.predict(
-            noisy_BTCHW, times_BT, states_BLD, tensors["prompt_mask"], tensors["drop_prompt"]
+        found = clip_errors(
+            model.video_generator,
+            latents_BTCHW,
+            tensors["noise"],
+            tensors["times"],
+            states_BLD,
+            tensors["prompt_mask"],
+            first_B,
+            tensors["drop_prompt"],
         )
-        off_BTCHW = prediction.velocity.float() - flow_target(latents_BTCHW, tensors["noise"]).float()
-        errors_BT = off_BTCHW.square().flatten(2).mean(2)
-        made_BT = torch.ones_like(errors_BT)
-        made_BT[:, 0] = (~first_B).to(errors_BT.dtype)
-        flow_B = (errors_BT * made_BT).sum(1) / made_BT.sum(1)
-        one = torch.ones((), device=flow_B.device)
+        one = torch.ones((), device=found.errors_B.device)
         terms = {
-            "loss": (flow_B.sum(), one * batch.num_samples),
-            "temporal_loss": (temporal_inconsistency(off_BTCHW, times_BT).sum(), one * batch.num_samples),
+            "loss": (found.errors_B.sum(), one * batch.num_samples),
+            "temporal_loss": (found.temporal_B.sum(), one * batch.num_samples),
         }
         if "moe_aux" in self.objective:
-            terms["moe_aux"] = (prediction.aux_loss, one)
+            terms["moe_aux"] = (found.aux_loss, one)
         return terms
 
     def prompts(self, held_out: Sequence[CaptionedSample]) -> tuple[VideoPrompt, ...]:
@@ -146,6 +146,40 @@ class VideoGeneration(FlowMatching[VideoPrompt]):
         caption = f"{prompt.caption} (first frame given)"
         clip = clip_artifact(to_bytes(model.decode_videos(latents_BTCHW)[0]), caption)
         return picture_artifact(prompt.first_frame, caption), clip
+
+
+class ClipErrors(NamedTuple):
+    """What clips' velocities are off by, and what the experts' balance asks for."""
+
+    errors_B: Tensor
+    """Mean squared error of each clip, over the frames to be made."""
+    temporal_B: Tensor
+    """Temporal inconsistency of each clip."""
+    aux_loss: Tensor
+    """Zero where the balance is loss-free."""
+
+
+def clip_errors(
+    generator: FlowTransformer,
+    latents_BTCHW: Tensor,
+    noise_BTCHW: Tensor,
+    times_B: Tensor,
+    states_BLD: Tensor,
+    prompt_mask_BL: Tensor | None,
+    first_frame_B: Tensor,
+    drop_prompt_B: Tensor | None = None,
+) -> ClipErrors:
+    """The flow loss of each clip, at a time of its own between data and noise; `first_frame_B`: the first frame is
+    given."""
+    times_BT = frame_times(times_B, latents_BTCHW.shape[1], first_frame_B)
+    noisy_BTCHW = interpolate(latents_BTCHW, noise_BTCHW, times_BT)
+    prediction = generator.predict(noisy_BTCHW, times_BT, states_BLD, prompt_mask_BL, drop_prompt_B)
+    off_BTCHW = prediction.velocity.float() - flow_target(latents_BTCHW, noise_BTCHW).float()
+    errors_BT = off_BTCHW.square().flatten(2).mean(2)
+    made_BT = torch.ones_like(errors_BT)
+    made_BT[:, 0] = (~first_frame_B).to(errors_BT.dtype)
+    errors_B = (errors_BT * made_BT).sum(1) / made_BT.sum(1)
+    return ClipErrors(errors_B, temporal_inconsistency(off_BTCHW, times_BT), prediction.aux_loss)
 
 
 def temporal_inconsistency(off_BTCHW: Tensor, times_BT: Tensor) -> Tensor:

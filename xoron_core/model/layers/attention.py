@@ -35,7 +35,7 @@ class LatentAttention(nn.Module):
         self.q_proj = nn.Linear(hidden, heads * (self.nope + self.rope), bias=False)
         self.kv_down_proj = nn.Linear(hidden, self.rank + self.rope, bias=False)
         self.kv_norm = RMSNorm(self.rank, eps=config.rms_norm_eps)
-        self.kv_up_proj = nn.Linear(self.rank, heads * (self.nope + self.value), bias=False)
+        self.kv_up_proj: nn.Module = nn.Linear(self.rank, heads * (self.nope + self.value), bias=False)
         self.o_proj = nn.Linear(heads * self.value, hidden, bias=False)
 
     def forward(self, x_BTD: Tensor, rotary: Rotary, mask: AttentionMask, cache: KeyValueCache | None = None) -> Tensor:
@@ -67,7 +67,7 @@ class LatentAttention(nn.Module):
     ) -> Tensor:
         """One new token (T = 1) against the cached latents, [B, 1, H, V]: keys and values are never expanded."""
         latent_BSC, k_rope_BSR = seen_BSC.split_with_sizes((self.rank, self.rope), dim=-1)
-        up_HWC = self.kv_up_proj.weight.view(self.num_heads, self.nope + self.value, self.rank)
+        up_HWC = self._up_weight(latent_BSC).view(self.num_heads, self.nope + self.value, self.rank)
         key_up_HNC, value_up_HVC = up_HWC.split_with_sizes((self.nope, self.value), dim=1)
         q_latent_BTHC = torch.einsum("bthn,hnc->bthc", q_nope_BTHN, key_up_HNC)
         scores_BHTS = torch.einsum("bthc,bsc->bhts", q_latent_BTHC, latent_BSC)
@@ -77,6 +77,13 @@ class LatentAttention(nn.Module):
         weights_BHTS = F.softmax(scores_BHTS.float() * self.scale, dim=-1).to(latent_BSC.dtype)
         mixed_BTHC = torch.einsum("bhts,bsc->bthc", weights_BHTS, latent_BSC)
         return torch.einsum("bthc,hvc->bthv", mixed_BTHC, value_up_HVC)
+
+    def _up_weight(self, like: Tensor) -> Tensor:
+        """What `kv_up_proj` multiplies latents by, [H·(N + V), C]; something on it, such as an adapter, included."""
+        if isinstance(self.kv_up_proj, nn.Linear):
+            return self.kv_up_proj.weight
+        identity_CC = torch.eye(self.rank, dtype=like.dtype, device=like.device)
+        return self.kv_up_proj(identity_CC).T  # type: ignore[no-any-return]
 
 
 class GroupedQueryAttention(nn.Module):

@@ -91,7 +91,9 @@ def attend(q_BHTW: Tensor, k_BHTW: Tensor, v_BHTW: Tensor, mask: AttentionMask, 
     """Softmax attention under the mask, [B, H, T, W]. Keys may have fewer heads than queries, in groups."""
     grouped = k_BHTW.shape[1] != q_BHTW.shape[1]
     if mask.blocks is not None:
-        out: Tensor = _compiled_flex()(q_BHTW, k_BHTW, v_BHTW, block_mask=mask.blocks, scale=scale, enable_gqa=grouped)
+        # where what calls this is compiled, this is compiled with it
+        flex: Any = flex_attention if torch.compiler.is_compiling() else _compiled_flex()
+        out: Tensor = flex(q_BHTW, k_BHTW, v_BHTW, block_mask=mask.blocks, scale=scale, enable_gqa=grouped)
         return out
     if grouped:
         repeats = q_BHTW.shape[1] // k_BHTW.shape[1]

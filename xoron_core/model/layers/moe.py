@@ -4,6 +4,7 @@ Shapes: B batch, T tokens, D width, N = B·T tokens in a row, K experts a token,
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 from xoron_core.contract.config.moe import MoeConfig
 from xoron_core.model.initialise import Initialised, draw_normal
 from xoron_core.model.layers.feed_forward import SwiGLU
+
+_not_compiled: Callable[..., Any] = torch.compiler.disable(F.grouped_mm)  # type: ignore[no-untyped-call]
+"""The compiler refuses in float32 and float16 what works without it."""
 
 
 class RouterStats(NamedTuple):
@@ -86,10 +90,11 @@ class Router(Initialised):
     def update_bias(self) -> None:
         """After an optimizer step: nudge the bias towards even load, and start counting anew.
 
-        With several ranks, sum `load_E` over them first. A step that did not come through here changes nothing.
+        With several ranks, sum `load_E` over them first. A step that did not come through here changes nothing; the
+        bias of a router whose weights are frozen stays as well.
         """
         nudge_E = torch.sign(self.load_E.mean() - self.load_E)
-        if self.config.balance == "loss_free":
+        if self.config.balance == "loss_free" and self.weight_ED.requires_grad:
             self.bias_E.add_(nudge_E - nudge_E.mean(), alpha=self.config.bias_update_rate)
         self.last_load_E.copy_(torch.where(self.load_E.sum() > 0, self.load_E, self.last_load_E))
         self.load_E.zero_()
@@ -132,8 +137,18 @@ class _Permute(torch.autograd.Function):
         return grads[0].index_select(0, inverse_M), None, None
 
 
+def _grouped_product(x_MD: Tensor, weight_EDF: Tensor, ends_E: Tensor) -> Tensor:
+    """Rows of each expert, which end at `ends_E`, times its own matrix: [M, D] · [E, D, F] → [M, F]."""
+    product = F.grouped_mm if x_MD.dtype == torch.bfloat16 else _not_compiled
+    result: Tensor = product(x_MD, weight_EDF, offs=ends_E)
+    return result
+
+
 class Experts(Initialised):
     """SwiGLU experts whose weights are stacked, so that all run as two grouped matrix products."""
+
+    is_transposed = True
+    """Inputs come before outputs, which peft asks of weights like these."""
 
     def __init__(self, hidden_size: int, num_experts: int, expert_size: int, std: float | None = None) -> None:
         super().__init__()
@@ -146,21 +161,32 @@ class Experts(Initialised):
         for weight in (self.gate_up_EDF, self.down_EFD):
             draw_normal(weight, weight.shape[1] ** -0.5 if self.std is None else self.std, generator)
 
-    def forward(self, x_ND: Tensor, experts_NK: Tensor, weights_NK: Tensor) -> Tensor:
-        """Σ over each token's K experts of weight · expert(x), [N, D]. Deterministic: sorts and gathers only."""
+    def forward(
+        self,
+        x_ND: Tensor,
+        experts_NK: Tensor,
+        weights_NK: Tensor,
+        *,
+        gate_up_EDF: Tensor | None = None,
+        down_EFD: Tensor | None = None,
+    ) -> Tensor:
+        """Σ over each token's K experts of weight · expert(x), [N, D]. Deterministic: sorts and gathers only.
+
+        `gate_up_EDF` and `down_EFD`, which adapters give, take the place of its own.
+        """
         num_tokens, top_k = experts_NK.shape
         sorted_M, order_M = experts_NK.flatten().sort(stable=True)
         inverse_M = torch.empty_like(order_M).scatter_(0, order_M, torch.arange(len(order_M), device=order_M.device))
         every_E = torch.arange(len(self.gate_up_EDF), device=x_ND.device)
         ends_E = torch.searchsorted(sorted_M, every_E, right=True, out_int32=True)
-        gate_up_EDF: Tensor = self.gate_up_EDF
-        down_EFD: Tensor = self.down_EFD
+        gate_up_EDF = self.gate_up_EDF if gate_up_EDF is None else gate_up_EDF
+        down_EFD = self.down_EFD if down_EFD is None else down_EFD
         if torch.is_autocast_enabled(x_ND.device.type):  # grouped_mm is not on autocast's list
             dtype = torch.get_autocast_dtype(x_ND.device.type)
             x_ND, gate_up_EDF, down_EFD = x_ND.to(dtype), gate_up_EDF.to(dtype), down_EFD.to(dtype)
         x_MD: Tensor = _Dispatch.apply(x_ND, order_M, inverse_M, top_k)
-        gate_MF, up_MF = F.grouped_mm(x_MD, gate_up_EDF, offs=ends_E).chunk(2, dim=-1)
-        y_MD = F.grouped_mm(F.silu(gate_MF) * up_MF, down_EFD, offs=ends_E)
+        gate_MF, up_MF = _grouped_product(x_MD, gate_up_EDF, ends_E).chunk(2, dim=-1)
+        y_MD = _grouped_product(F.silu(gate_MF) * up_MF, down_EFD, ends_E)
         unsorted_MD: Tensor = _Permute.apply(y_MD, inverse_M, order_M)
         y_NKD = unsorted_MD.view(num_tokens, top_k, -1)
         return (y_NKD * weights_NK.unsqueeze(-1).to(y_NKD.dtype)).sum(dim=1)

@@ -3,8 +3,16 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-RMSNorm = nn.RMSNorm
-"""Root mean square norm with a learned scale (arXiv 1910.07467); torch's own is fused and sums in fp32."""
+
+class RMSNorm(nn.RMSNorm):
+    """Root mean square norm with a learned scale (arXiv 1910.07467), in the precision of the scale.
+
+    Torch's own kernel sums in fp32, and takes input and scale of one precision only.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[…, D] → the same."""
+        return super().forward(x.to(self.weight.dtype))
 
 
 def modulate(x_BTD: Tensor, shift_BD: Tensor, scale_BD: Tensor) -> Tensor:

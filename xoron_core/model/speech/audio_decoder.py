@@ -93,18 +93,20 @@ class AudioDecoder(Initialised):
         speaker_embedding: Tensor | None = None,
         audio_features: Tensor | None = None,
         use_mas: bool = True,
+        mel: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Mel [B, F, M], durations [B, N] and alignment [B, N, F] of texts without padding: see `predict`.
 
-        `audio_features` [B, T, A] come from the audio encoder, at its rate. Without them, or without `use_mas`,
-        durations are predicted.
+        `audio_features` [B, T, A] come from the audio encoder, at its rate; `mel` [B, F, M], the spectrogram of the
+        same sound, helps to align. Without features, or without `use_mas`, durations are predicted.
 
         Raises: ValueError for a recording with fewer frames of a spectrogram than its text has tokens.
         """
         recording = None
         if use_mas and audio_features is not None:
             everywhere_BT = torch.ones(audio_features.shape[:2], dtype=torch.bool, device=audio_features.device)
-            recording = Recording(*AudioFeatures(audio_features, everywhere_BT).averaged(self.features_per_frame))
+            slow = AudioFeatures(audio_features, everywhere_BT).averaged(self.features_per_frame)
+            recording = Recording(slow.features_BFD, slow.mask_BF, mel)
             frames, tokens = recording.mask_BF.shape[1], text_embeds.shape[1]
             if frames < tokens:
                 raise ValueError(f"{frames} frames for {tokens} tokens, each of which has one at least; cut the text")

@@ -1,6 +1,6 @@
 """From a waveform to features: convolutions (or mels), then Conformer blocks.
 
-Shapes: B batch, T samples, F frames, D width, M groups of S neighbouring frames.
+Shapes: B batch, T samples, F frames, K mel bins, D width, M groups of S neighbouring frames.
 """
 
 from typing import NamedTuple
@@ -73,9 +73,20 @@ class AudioEncoder(Checkpointed, Initialised):
             if parameter.ndim > 1:
                 parameter.mul_(INITIAL_SHARE)
 
-    def forward(self, waveform_BT: Tensor, lengths_B: Tensor) -> AudioFeatures:
-        """Features of as many frames as a length begins; `lengths_B` counts samples, 1 at least."""
-        frames_BFC, num_frames_B = self._frames(waveform_BT, lengths_B)
+    def forward(self, audio: Tensor, lengths_B: Tensor | None = None) -> AudioFeatures:
+        """Features of as many frames as a length begins; `lengths_B` counts samples, 1 at least (None: all there are).
+
+        `audio`: waveforms [B, T], or for an encoder that reads mels their spectrograms [B, K, F], as
+        `compute_mel_spectrogram` makes them, transposed.
+
+        Raises: ValueError for spectrograms where samples are read, and for others than that.
+        """
+        if audio.ndim == 3:
+            frames_BFC, num_frames_B = self._given_mels(audio, lengths_B)
+        else:
+            if lengths_B is None:
+                lengths_B = torch.full((len(audio),), audio.shape[1], device=audio.device)
+            frames_BFC, num_frames_B = self._frames(audio, lengths_B)
         num_frames = frames_BFC.shape[1]
         heard = AudioFeatures(frames_BFC, valid_mask(num_frames_B, num_frames))
         merged = heard.averaged(self.num_merged)
@@ -91,6 +102,19 @@ class AudioEncoder(Checkpointed, Initialised):
     def averaged_to_mel_rate(self, features: AudioFeatures) -> AudioFeatures:
         """Features at the rate of mels, 62.5 frames a second."""
         return features.averaged(HOP // samples_per_frame(self.config))
+
+    def _given_mels(self, mel_BKF: Tensor, lengths_B: Tensor | None) -> tuple[Tensor, Tensor]:
+        """As `_frames`, of spectrograms."""
+        if self.waveform_encoder is not None or mel_BKF.shape[1] != N_MELS:
+            reads = "waveforms [B, T]" if self.waveform_encoder is not None else f"spectrograms [B, {N_MELS}, F]"
+            raise ValueError(
+                f"audio of shape {tuple(mel_BKF.shape)}, but the encoder reads {reads}; model.audio_encoder."
+                "use_raw_waveform decides"
+            )
+        num_frames = mel_BKF.shape[2]
+        if lengths_B is None:
+            lengths_B = torch.full((len(mel_BKF),), num_frames * HOP, device=mel_BKF.device)
+        return mel_BKF.transpose(1, 2), -(-lengths_B // HOP)
 
     def _frames(self, waveform_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """What the blocks work on, and how many frames each row has."""
