@@ -44,14 +44,30 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "config.yaml"])
+FILES = ["model.safetensors", "optimizer.safetensors", "rng.safetensors", "state.json", "config.yaml"]
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_one_byte_flipped_is_refused_by_name(tmp_path: Path, name: str) -> None:
     target = tmp_path / "step-00000001"
     write_checkpoint(target, content())
+    assert {path.name for path in target.iterdir()} == {*FILES, "manifest.json"}
     data = bytearray((target / name).read_bytes())
-    data[-1] ^= 1
-    (target / name).write_bytes(data)
-    with pytest.raises(CheckpointError, match=name):
+    for at in (0, len(data) // 2, len(data) - 1):
+        flipped = data.copy()
+        flipped[at] ^= 1
+        (target / name).write_bytes(flipped)
+        with pytest.raises(DamagedCheckpointError, match=name):
+            read_checkpoint(target)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_was_cut_off_half_way_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    target = tmp_path / "step-00000001"
+    write_checkpoint(target, content())
+    data = (target / name).read_bytes()
+    (target / name).write_bytes(data[: len(data) // 2])
+    with pytest.raises(DamagedCheckpointError, match=name):
         read_checkpoint(target)
 
 
@@ -110,6 +126,39 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
     retired = retire_checkpoints(tmp_path, keep_last=2)
     assert [path.name for path in retired] == ["step-00000001", "step-00000002", "step-00000003"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000004", "step-00000005"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_those_of_every_so_many_steps_and_the_best_are_kept_beside_the_newest(tmp_path: Path) -> None:
+    left = []
+    for step in range(1, 9):
+        write_checkpoint(tmp_path / f"step-{step:08d}", content(step))
+        retire_checkpoints(tmp_path, keep_last=2, keep_every=3, best_step=2 if step < 7 else 7)
+        left.append([int(name[-1]) for name in names(tmp_path)])
+    assert left == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 3, 4, 5], [2, 3, 5, 6], [3, 6, 7], [3, 6, 7, 8]]
+
+
+def test_the_best_of_a_course_that_was_left_gives_way_like_the_others(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        write_checkpoint(tmp_path / f"step-{step:08d}", content(step))
+    set_aside_later(tmp_path / "step-00000001")
+    for step in (2, 3, 4):
+        write_checkpoint(tmp_path / f"step-{step:08d}", content(10 * step))
+        retire_checkpoints(tmp_path, keep_last=2, keep_every=4, best_step=1)
+    assert names(tmp_path) == ["step-00000001", "step-00000003", "step-00000004"]
+    assert read_checkpoint(tmp_path / "step-00000004").state == {"trainer": {"step": 40}}
+
+
+def test_a_folder_with_another_name_is_nobodys_checkpoint(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "step-00000001", content())
+    write_checkpoint(tmp_path / "step-00000001.mine", content())
+    for step in (2, 3, 4):
+        write_checkpoint(tmp_path / f"step-{step:08d}", content(step))
+    retire_checkpoints(tmp_path, keep_last=2, keep_every=100)
+    assert names(tmp_path) == ["step-00000001.mine", "step-00000003", "step-00000004"]
 
 
 def test_checkpoints_of_a_course_that_was_left_are_not_the_newest_and_give_way_to_new_ones(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 """Held-out rows, with their own conditions and with those of others."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+from support.attempts import begin, of_kind
 from support.tiny import tiny_config, tiny_corpus
 
 from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.modalities.registry import enabled_modalities
 from xoron_core.training.build import build_model, sources_with_modality
 from xoron_core.training.evaluation import EvaluationSet, evaluate
+from xoron_core.training.process import run_attempt
 
 NAME = "image_generation"
 
@@ -36,6 +39,43 @@ def captions(evaluation: EvaluationSet, *, shuffled: bool) -> list[tuple[str, tu
 def test_every_row_is_evaluated_as_often_as_its_modality_wants(tmp_path: Path) -> None:
     rows = [row for row, _ in captions(held_out(tmp_path, 5), shuffled=False)]
     assert sorted(rows) == sorted(4 * [f"pictures[{index}]" for index in range(5)])
+
+
+def test_so_many_rows_are_taken_from_each_data_set_by_itself(tmp_path: Path) -> None:
+    """However large another one of the same modality is."""
+    sources = []
+    for name, num_rows in (("many", 12), ("few", 2), ("more", 7)):
+        corpus = tiny_corpus(tmp_path / name, num_texts=num_rows, num_pictures=1)
+        sources.append({"name": name, "category": "chain_of_thought", "path": str(corpus / "text")})
+    config = tiny_config(tmp_path, {"data": {"sources": sources}, "evaluation": {"max_per_dataset_eval": 5}})
+    modalities = enabled_modalities(config, Tokenizer.load("demo"))
+    evaluation = EvaluationSet(sources_with_modality(config, modalities), modalities, config.evaluation)
+    assert Counter(sample.origin.source for sample in evaluation.samples["text"]) == {"many": 5, "few": 2, "more": 5}
+
+
+def test_it_comes_every_so_many_steps_at_each_end_of_an_epoch_and_at_the_end(tmp_path: Path) -> None:
+    corpus = tiny_corpus(tmp_path / "corpus", num_texts=4, num_pictures=4)
+    config = tiny_config(corpus, max_steps=11, eval_steps=4, num_epochs=9)
+    run = begin(tmp_path, config)
+    assert run_attempt(run, 1) == 0
+    ends, drawn = [], 0.0
+    for event in of_kind(run, "metrics"):
+        before, drawn = drawn, event["values"]["data/pictures/samples"] + event["values"]["data/thoughts/samples"]
+        if before // 12 < drawn // 12:  # four texts, and four pictures twice
+            ends.append(event["step"])
+    assert ends, "no epoch ends within the run"
+    assert set(ends) - {4, 8, 11}, "each epoch ends where an evaluation is due anyway"
+    assert [event["step"] for event in of_kind(run, "eval")] == sorted({4, 8, 11, *ends})
+
+
+def test_the_mean_of_the_headline_losses_is_a_value_of_its_own(tmp_path: Path) -> None:
+    evaluation = held_out(tmp_path, 2)
+    modalities = evaluation.modalities
+    config = modalities[NAME].run_config
+    model = build_model(config, dict(modalities), modalities[NAME].tokenizer, torch.device("cpu")).eval()
+    *_, metrics = evaluate(model, evaluation, modalities, torch.device("cpu"))
+    assert metrics is not None
+    assert metrics["eval/loss"] == (metrics["eval/text/loss"] + metrics[f"eval/{NAME}/loss"]) / 2
 
 
 def test_progress_is_told_for_every_sample(tmp_path: Path) -> None:

@@ -66,8 +66,8 @@ def test_a_run_tells_its_whole_story(corpus: Path, tmp_path: Path) -> None:
     assert [event["step"] for event in of_kind(run, "metrics")] == [2, 4]
     assert [event["step"] for event in of_kind(run, "eval")] == [2, 4]
     assert [(event["step"], event["reason"]) for event in of_kind(run, "checkpoint")] == [
-        (2, "periodic"),
-        (4, "periodic"),
+        (2, "best"),
+        (4, "best"),
     ]
     samples = of_kind(run, "sample")
     assert [(event["modality"], event["mime"]) for event in samples] == [

@@ -1,11 +1,14 @@
 """A resumed run equals one that was never stopped, bit for bit."""
 
 import json
+import random
 import shutil
 from contextlib import ExitStack
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support.runs import events
@@ -21,8 +24,10 @@ from xoron_core.contract.writer import EventWriter
 from xoron_core.training.build import build_trainer
 from xoron_core.training.checkpoint import complete_checkpoints, read_checkpoint
 from xoron_core.training.control import Control, EndRequest
+from xoron_core.training.digest import Part
 from xoron_core.training.hooks import Hook, standard_hooks
 from xoron_core.training.process import run_attempt
+from xoron_core.training.state import TrainerState
 from xoron_core.training.trainer import XoronTrainer
 
 STEPS = 14
@@ -118,8 +123,106 @@ def test_every_later_loss_is_that_of_a_run_never_stopped(undisturbed: Any, where
     assert mine.state == theirs.state
 
 
+@pytest.mark.slow
+def test_it_does_not_matter_after_which_step(corpus: Path, tmp_path: Path) -> None:
+    config = config_of(corpus, eval_steps=EVAL_STEPS, gradient_accumulation_steps=2, logging_steps=3)
+    reference = new_run(tmp_path / "reference", config)
+    train_here(reference, config)
+    for step in range(1, STEPS):
+        run = new_run(tmp_path / str(step), config)
+        train_here(run, config, StopAfter(step))
+        train_here(run, config, attempt=2, checkpoint=run.checkpoint_dir(step))
+        assert_same_end(run, reference)
+
+
+class StopAfter(Hook):
+    """Asks to end after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def after_step(self, trainer: XoronTrainer) -> None:
+        if trainer.global_step == self.step:
+            trainer.control.request_end(EndRequest(CommandKind.STOP, save=True, reason="a test"))
+
+
+def train_here(
+    run: RunDirectory,
+    config: RunConfig,
+    *extra: Hook,
+    attempt: int = 1,
+    checkpoint: Path | None = None,
+    amp_dtype: torch.dtype | None = None,
+    dropout: float = 0.0,
+) -> None:
+    """Train with what no configuration gives on a CPU: autocast, and random numbers that are drawn in the model."""
+    with EventWriter(run.path, attempt) as told, ExitStack() as resources:
+        hooks = [*extra, *standard_hooks(config, run, told)]
+        trainer = build_trainer(config, hooks, Control(), checkpoint, lambda phase: None, resources)
+        trainer.precision = replace(trainer.precision, amp_dtype=amp_dtype)
+
+        def drop(module: torch.nn.Module, arguments: Any, output: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.dropout(output, dropout, trainer.model.training)
+
+        if dropout:
+            trainer.model.llm.model.embed_tokens.register_forward_hook(drop)
+        trainer.train()
+
+
+def assert_same_end(run: RunDirectory, reference: RunDirectory) -> None:
+    """The last checkpoints of two runs of which one was interrupted, and the metrics after that."""
+    expected, resumed = losses(reference, 1), losses(run, 2)
+    for step, values in resumed.items():
+        assert values.items() <= expected[step].items(), f"step {step}"
+        assert values.keys() == expected[step].keys() or step == min(resumed), "only what was owed may come alone"
+    assert set(expected) - set(resumed) <= set(losses(run, 1))
+    mine, theirs = (read_checkpoint(r.checkpoint_dir(STEPS)) for r in (run, reference))
+    for name in ("model", "optimizer", "rng"):
+        assert Part(mine.tensors[name]).equals(Part(theirs.tensors[name])), name
+    assert mine.state == theirs.state
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+def test_random_numbers_and_low_precision_change_nothing(corpus: Path, tmp_path: Path) -> None:
+    config = config_of(corpus, save_steps=7, eval_steps=None)
+    ends = {}
+    for name, amp_dtype in (("fp32", None), ("bf16", torch.bfloat16)):
+        reference, run = (new_run(tmp_path / name / which, config) for which in ("reference", "resumed"))
+        train_here(reference, config, amp_dtype=amp_dtype, dropout=0.2)
+        train_here(run, config, StopAfter(9), amp_dtype=amp_dtype, dropout=0.2)
+        train_here(run, config, attempt=2, checkpoint=run.checkpoint_dir(9), amp_dtype=amp_dtype, dropout=0.2)
+        assert_same_end(run, reference)
+        early, late = (read_checkpoint(reference.checkpoint_dir(step)).tensors["rng"] for step in (7, STEPS))
+        assert not Part(early).equals(Part(late)), "nothing was drawn"
+        ends[name] = losses(reference, 1)[STEPS]
+    assert ends["fp32"] != ends["bf16"], "nothing was cast"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 1), (1, 0)])
+def test_the_number_of_workers_changes_nothing(corpus: Path, tmp_path: Path, before: int, after: int) -> None:
+    def config(num_workers: int) -> RunConfig:
+        training = {"max_steps": STEPS, "eval_steps": EVAL_STEPS, "save_steps": 5}
+        return tiny_config(corpus, {"data": {"num_workers": num_workers}}, **training)
+
+    reference, run = (new_run(tmp_path / name, config(0)) for name in ("reference", "resumed"))
+    assert train(reference, config(0), 1) == ExitCode.COMPLETED
+    train_here(run, config(before), StopAfter(7))
+    assert train(run, config(after), 2, "checkpoints/step-00000007") == ExitCode.COMPLETED
+    assert_same_end(run, reference)
+
+
+def test_nothing_is_drawn_from_generators_that_no_checkpoint_holds(corpus: Path, tmp_path: Path) -> None:
+    config = config_of(corpus, max_steps=4, eval_steps=2, sample_steps=2)
+    before = random.getstate(), np.random.get_state()[1:3]
+    assert train(new_run(tmp_path, config), config, 1) == ExitCode.COMPLETED
+    after = random.getstate(), np.random.get_state()[1:3]
+    assert before[0] == after[0]
+    assert [str(part) for part in before[1]] == [str(part) for part in after[1]]
+
+
 def test_a_stop_request_saves_and_the_receipt_says_what_came_back(corpus: Path, tmp_path: Path) -> None:
-    config = config_of(corpus)
+    config = tiny_config(corpus, {"checkpoint": {"keep_last": 10}}, max_steps=4)
     run = new_run(tmp_path, config)
     run.commands.post(CommandKind.CHECKPOINT, 1)
     run.commands.post(CommandKind.PAUSE, 2)
@@ -136,8 +239,15 @@ def test_a_stop_request_saves_and_the_receipt_says_what_came_back(corpus: Path, 
         if '"receipt"' in line
     )
     assert receipt["step"] == 1
-    assert receipt["restored"] == ["model", "optimizer", "scheduler", "trainer", "data", "metrics", "rng.cpu"]
+    counters = [field.name for field in fields(TrainerState)]
+    expected = ["model", "optimizer", "scheduler", *counters, "metrics", "rng.cpu"]
+    cuda = ["rng.cuda.0"] if torch.cuda.is_available() else []
+    assert receipt["restored"] == [*expected, *cuda]
     assert receipt["missing"] == receipt["reset"] == []
+    saved = read_checkpoint(run.checkpoint_dir(1))
+    assert list(receipt["hashes"]) == receipt["restored"]
+    assert receipt["hashes"]["model"] == Part(saved.tensors["model"]).digest()
+    assert receipt["hashes"]["data"] == Part(plain=saved.state["trainer"]["data"]).digest()
 
 
 def test_weights_that_others_trained_are_needed_once(corpus: Path, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ class ProcessGroup(Ranks):
         for parameter, is_present in zip(parameters, present.tolist(), strict=True):
             if is_present:
                 if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
+                    parameter.grad = torch.zeros_like(parameter, dtype=parameter.grad_dtype)
                 gradients.append(parameter.grad)
         self.sum_tensors(gradients)
 

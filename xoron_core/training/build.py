@@ -23,11 +23,20 @@ from xoron_core.distributed.ranks import Alone, Ranks
 from xoron_core.modalities.base import Collator, Modality
 from xoron_core.modalities.registry import enabled_modalities
 from xoron_core.model.xoron import XoronMultimodalModel
+from xoron_core.training.adapters.lora import add_adapters
 from xoron_core.training.autoencoder import load_autoencoder
+from xoron_core.training.component_choices import (
+    check_components,
+    freeze,
+    needed_components,
+    recompute_activations,
+)
 from xoron_core.training.control import Control
 from xoron_core.training.evaluation import EvaluationSet
 from xoron_core.training.hooks.base import Hook
-from xoron_core.training.optimizer import build_optimizer
+from xoron_core.training.optimizer import build_optimizer, check_optimizer
+from xoron_core.training.precision import keep_weights_in
+from xoron_core.training.pretrained_weights import load_pretrained
 from xoron_core.training.schedule import build_scheduler
 from xoron_core.training.trainer import XoronTrainer
 from xoron_core.training.vision_weights import load_vision_weights
@@ -61,22 +70,34 @@ def build_model(
     """The model with the components that these modalities need, its weights drawn from the seed or pretrained.
 
     `is_resumed`: a checkpoint will bring all weights, so those that others trained need not be there any more.
-    Raises: ConfigError when pretrained weights cannot be had or do not fit.
+    Raises: ConfigError when an option names a component that is not there, or pretrained weights cannot be had or do
+    not fit.
     """
-    components = frozenset[str]().union(*(modality.components for modality in modalities.values()))
+    check_components(config, modalities)
+    components = needed_components(modalities)
     with torch.device("meta"):
         model = XoronMultimodalModel(config.model, components, vocab_size=tokenizer.vocab_size)
+    recompute_activations(model, config.training)
     model.to_empty(device=device)
     model.init_weights(torch.Generator().manual_seed(derive_seed(config.training.seed, "weights")))
     if "autoencoder" in components and not is_resumed:
         load_autoencoder(model, config.model.autoencoder)
     if "vision_encoder" in components and not is_resumed:
         load_vision_weights(model.vision_encoder)
+    if config.model.pretrained is not None and not is_resumed:
+        load_pretrained(model, config.model.pretrained)
+    model.tokenizer = tokenizer
     for modality in modalities.values():
         model.register_task(f"{modality.name}.loss", modality.loss)
         model.register_task(f"{modality.name}.evaluate", modality.evaluate)
-    if config.training.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+    freeze(model, config.training.frozen_components)
+    compiles = config.training.torch_compile
+    if compiles or (compiles is None and device.type == "cuda"):
+        model.compile_layers()
+    if config.lora.use_lora:  # last: the weights under adapters are there, and what is frozen is frozen
+        add_adapters(model, config.lora, torch.Generator().manual_seed(derive_seed(config.training.seed, "adapters")))
+    if config.training.model_dtype == "float16":
+        keep_weights_in(model, torch.float16)
     return model
 
 
@@ -140,6 +161,7 @@ def build_trainer(
     Raises: ConfigError, DataError or CheckpointError, whatever stands in the way, before the first step.
     """
     check_sources(config)
+    check_optimizer(config.training)
     for name in config.modality_weights():
         for index in config.sources_of(name):
             check_format(config.data.sources[index], f"data.sources.{index}")
@@ -150,6 +172,7 @@ def build_trainer(
     on_phase("data")
     tokenizer = Tokenizer.load(config.model.tokenizer)
     modalities = enabled_modalities(config, tokenizer)
+    check_components(config, modalities)
     sources = sources_with_modality(config, modalities)
     if ranks.is_first:  # the others find the indexes in the cache
         on_wait = between_parts if ranks.world_size == 1 else control.poll  # the others wait for what this one says
@@ -165,7 +188,7 @@ def build_trainer(
     parts = model.num_parameters()
     log.info("%s parameters on %s: %s", f"{sum(parts.values()):,}", device, parts)
     between_parts()
-    optimizer = build_optimizer(model, config.training)
+    optimizer = build_optimizer(model, config.training, config.lora)
     scheduler = build_scheduler(optimizer, total_steps(config, dataset), config.training)
     if resume_from is not None:
         on_phase("restoring")

@@ -10,6 +10,7 @@ left (`.aside`).
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from xoron_core.contract.errors import AnotherFormatError, CheckpointError
 from xoron_core.contract.files import fsync_directory
 from xoron_core.training.errors import DamagedCheckpointError
 
+_NAME = re.compile(r"step-\d{8}\Z")
 MANIFEST = "manifest.json"
 PARTIAL, RETIRED, ASIDE = ".partial", ".retired", ".aside"
 FORMAT = 1
@@ -127,7 +129,8 @@ def verify_checkpoint(path: Path, on_progress: Callable[[], None] = lambda: None
 
 def complete_checkpoints(directory: Path) -> list[Path]:
     """The checkpoints that have a manifest, oldest step first."""
-    return sorted(path for path in directory.glob("step-*") if (path / MANIFEST).is_file())
+    found = (path for path in directory.glob("step-*") if _NAME.match(path.name))
+    return sorted(path for path in found if (path / MANIFEST).is_file())
 
 
 def set_aside_later(checkpoint: Path) -> list[Path]:
@@ -144,20 +147,32 @@ def set_aside_later(checkpoint: Path) -> list[Path]:
     return later
 
 
-def retire_checkpoints(directory: Path, keep_last: int) -> list[Path]:
-    """Remove all but the newest `keep_last`, and whatever `remove_leftovers` does; those retired.
+def retire_checkpoints(
+    directory: Path, keep_last: int, keep_every: int | None = None, best_step: int | None = None
+) -> list[Path]:
+    """Remove all but the newest `keep_last`, those of every `keep_every` steps and that of the best step, and whatever
+    `remove_leftovers` does; those retired.
 
-    As long as there are fewer, the oldest of those set aside make up for them.
+    As long as there are fewer than `keep_last`, the oldest of those set aside make up for them.
     """
     complete = complete_checkpoints(directory)
     aside = sorted(directory.glob(f".step-*{ASIDE}"))
     for path in aside[max(0, keep_last - len(complete)) :]:
         _move(path, path.with_suffix(RETIRED))
-    retired = complete[:-keep_last]
+    retired = [path for path in complete[:-keep_last] if not _stays(step_of(path), keep_every, best_step)]
     for path in retired:
         _retire(path)
     remove_leftovers(directory)
     return retired
+
+
+def _stays(step: int, keep_every: int | None, best_step: int | None) -> bool:
+    return step == best_step or (keep_every is not None and step % keep_every == 0)
+
+
+def step_of(path: Path) -> int:
+    """The step of the checkpoint in this folder."""
+    return int(path.name.removeprefix("step-"))
 
 
 def remove_leftovers(directory: Path) -> None:

@@ -22,6 +22,8 @@ from xoron_core.training.metrics import MetricWindow
 
 SHUFFLED_LOSS = "shuffled_loss"
 """Metric of a modality's headline loss with the conditions of other rows."""
+MEAN_LOSS = "eval/loss"
+"""Mean of the modalities' headline losses."""
 
 
 class EvaluationSet:
@@ -115,7 +117,13 @@ def evaluate(
             terms = model(f"{batch.modality}.loss", batch.to(device))
             window.add(f"eval/{batch.modality}", {SHUFFLED_LOSS: terms["loss"]})
         yield None
-    yield with_derived(window.flush(), modalities, "eval/")
+    yield with_mean_loss(with_derived(window.flush(), modalities, "eval/"), modalities)
+
+
+def with_mean_loss(values: dict[str, float], modalities: Mapping[str, Modality[Any, Any]]) -> dict[str, float]:
+    """Metrics of an evaluation with the mean of the headline losses in front, where there are any."""
+    headlines = [values[name] for name in (f"eval/{modality}/loss" for modality in modalities) if name in values]
+    return {MEAN_LOSS: sum(headlines) / len(headlines), **values} if headlines else values
 
 
 def with_derived(

@@ -49,7 +49,10 @@ class MetricWindow:
         if not self._sums:
             return {}
         names = list(self._sums)
-        stacked = torch.stack([torch.stack([self._sums[name], self._counts[name]]) for name in names])
+        device = self._sums[names[0]].device  # a model may be spread over several
+        stacked = torch.stack(
+            [torch.stack([self._sums[name].to(device), self._counts[name].to(device)]) for name in names]
+        )
         rows: list[list[float]] = stacked.double().cpu().tolist()
         return dict(zip(names, rows, strict=True))
 

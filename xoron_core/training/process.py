@@ -166,6 +166,7 @@ def _train_together(
                 restored=receipt.restored,
                 reset=receipt.reset,
                 missing=receipt.missing,
+                hashes=receipt.hashes,
             )
         )
     between_parts()
@@ -215,9 +216,11 @@ def main(arguments: list[str]) -> int:
     if launch.has_launcher:
         end_with_parent()
     run_dir, attempt = arguments
+    run = RunDirectory(Path(run_dir).absolute())
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(run.compile_cache))
     try:
-        code = run_attempt(RunDirectory(Path(run_dir).absolute()), int(attempt), launch)
+        code = run_attempt(run, int(attempt), launch)
     except Exception as error:  # boundary: every error becomes a status, with its traceback in the log
         log.exception("attempt %s ends by an error", attempt)
         if launch.has_launcher:

@@ -6,17 +6,23 @@ from typing import Any
 
 @dataclass
 class TrainerState:
-    """Counters since the run began, where the data stands after the last optimizer step, and what a stop broke off."""
+    """Counters since the run began, where the data stands after the last optimizer step, and what a stop broke off.
+
+    `best_loss` is the lowest value of `best_metric` that any evaluation has given, and `best_step` the step of it.
+    """
 
     step: int = 0
     epoch: int = 0
     tokens: int = 0
     samples: int = 0
+    skipped_steps: int = 0
     nonfinite_in_a_row: int = 0
     nonfinite_samples: list[str] = field(default_factory=list)
     owes_evaluation: bool = False
     owes_samples: bool = False
     best_loss: float | None = None
+    best_step: int | None = None
+    best_metric: str = "eval/loss"
     micro_batches: dict[str, int] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
 

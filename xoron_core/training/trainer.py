@@ -14,7 +14,7 @@ from xoron_core.contract.config.model import XoronConfig
 from xoron_core.contract.config.training import TrainingConfig
 from xoron_core.contract.errors import ConfigError
 from xoron_core.data.dataset import TrueStreamingDataset
-from xoron_core.data.records import BadSample, Drawn
+from xoron_core.data.records import BadSample, Drawn, derive_seed
 from xoron_core.data.tokenizer import Tokenizer
 from xoron_core.distributed.ranks import Alone, Ranks
 from xoron_core.modalities.base import Batch, Collator, LossTerms, Modality
@@ -25,10 +25,12 @@ from xoron_core.training.control import Control, EndRequest
 from xoron_core.training.errors import StepsNotFiniteError
 from xoron_core.training.evaluation import EvaluationSet
 from xoron_core.training.hooks.base import Hook
+from xoron_core.training.master_weights import MasterAdamW
 from xoron_core.training.metrics import MetricWindow, Stopwatch, now
 from xoron_core.training.objective import WindowObjective
 from xoron_core.training.optimizer import gradient_norm
-from xoron_core.training.precision import Precision
+from xoron_core.training.precision import Precision, check_saved_precision
+from xoron_core.training.reference import ReferenceTrainer
 from xoron_core.training.snapshot import Receipt, Snapshot
 from xoron_core.training.state import TrainerState
 
@@ -38,14 +40,15 @@ CONTRIBUTION = "objective"
 """Among the terms of a micro-batch, while ranks add them up: what it adds to the objective."""
 
 
-class XoronTrainer:
+class XoronTrainer(ReferenceTrainer):
     """Trains every enabled modality of a model by the objective in `objective.py`.
 
     The positional arguments are the reference's. `collate_fn` brings the heavy halves of the modalities, `hooks` are
     what happens around the steps, `control` is where requests to end come from. All `ranks` go through the same steps;
-    hooks are those of one of them.
+    hooks are those of one of them; that of the hub reads `hf_token` and `hf_repo_id`.
 
-    Raises: ConfigError for what this version does not do; CheckpointError when `resume_from` cannot be used.
+    Raises: CheckpointError when `resume_from` cannot be used; ConfigError for float16 weights and an optimizer without
+    masters.
     """
 
     def __init__(
@@ -67,8 +70,6 @@ class XoronTrainer:
         control: Control | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        if hf_token is not None or hf_repo_id is not None:
-            raise ConfigError.of("hf_repo_id", "this version does not upload to a hub; leave it out", hf_repo_id)
         self.model = model
         self.train_dataset = train_dataset
         self.optimizer = optimizer
@@ -78,6 +79,8 @@ class XoronTrainer:
         self.collate_fn = collate_fn
         self.tokenizer = tokenizer
         self.eval_dataset = eval_dataset
+        self.hf_token = hf_token
+        self.hf_repo_id = hf_repo_id
         self.hooks = list(hooks)
         self.control = control or Control()
         self.ranks = ranks or Alone()
@@ -85,6 +88,17 @@ class XoronTrainer:
         self.device = next(model.parameters()).device
         self.precision = Precision.of(config, model, self.device)
         self.scaler = self.precision.scaler
+        self.manual_loss_scale: float | None = None  # nothing is scaled where weights are float16, as in the reference
+        self.amp_dtype = self.precision.amp_dtype
+        self.use_amp = self.amp_dtype is not None
+        self.max_grad_norm = config.max_grad_norm
+        if self.precision.has_half_weights and not isinstance(optimizer, MasterAdamW):
+            raise ConfigError.of(
+                "training.model_dtype",
+                f"{type(optimizer).__name__} keeps no float32 weights beside those in float16, where small steps are "
+                "lost; take the optimizer that build_optimizer makes",
+                "float16",
+            )
         self.state = TrainerState()
         self.metrics = MetricWindow()
         self.stopwatch = Stopwatch()
@@ -100,7 +114,7 @@ class XoronTrainer:
         self.state.data = train_dataset.state_dict()
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if resume_from is not None:
-            self.load_checkpoint(Path(resume_from))
+            self._load_checkpoint(resume_from)
 
     @property
     def global_step(self) -> int:
@@ -121,9 +135,13 @@ class XoronTrainer:
 
         Raises: DamagedCheckpointError when it is incomplete or altered, AnotherModelError when it is of another model.
         """
-        self.receipt = self.snapshot().restore(read_checkpoint(path, self.control.poll))
-        self.train_dataset.load_state_dict(self.state.data)
+        content = read_checkpoint(path, self.control.poll)
+        check_saved_precision(self.model, content.tensors["model"])
+        self.receipt = self.snapshot().restore(content, self.control.poll)
+        saved = self.state.data
+        self.train_dataset.load_state_dict(saved)
         self.state.data = self.train_dataset.state_dict()
+        self.receipt.note_data(saved, self.state.data)
         self.control.step = self.state.step
         return self.receipt
 
@@ -183,6 +201,8 @@ class XoronTrainer:
             self._go_on_in_data()
             return True
         objective = WindowObjective(window, self.modalities)
+        # what adapters drop depends on the step alone: a step that was dropped is done again as it was
+        torch.manual_seed(derive_seed(self.config.seed, "dropout", self.state.step, self.ranks.rank))
         found: list[LossTerms] = []
         for batch in window:
             if self._is_asked_to_end():
@@ -199,11 +219,12 @@ class XoronTrainer:
         total = torch.zeros((), device=losses[0].device)
         for loss in losses:
             total = total + loss
-        is_finite = self._optimizer_step(total)
+        is_finite = self._optimizer_step(total, len(window))
         for batch, terms in zip(window, found, strict=True):
             self.metrics.add(batch.modality, terms)
         self.metrics.add_value("train/loss", total)
         self._count(window, is_finite=is_finite)
+        self._empty_cache()
         if not is_finite:
             self._note_non_finite(window, losses)
 
@@ -226,22 +247,44 @@ class XoronTrainer:
         return window
 
     def _backward(self, batch: Batch, objective: WindowObjective) -> LossTerms:
-        """Add a micro-batch's gradients; its terms, and what it adds to the objective."""
+        """Add a micro-batch's gradients; its terms, and what it adds to the objective.
+
+        Raises: ConfigError when nothing that the loss comes from is trained.
+        """
         with self.precision.autocast():
             terms = self.model(f"{batch.modality}.loss", batch)
         loss = objective.contribution(batch, terms)
-        torch.autograd.backward(loss if self.scaler is None else self.scaler.scale(loss))
+        if not loss.requires_grad:
+            raise ConfigError.of(
+                "training.frozen_components",
+                f"nothing that the loss of {batch.modality} comes from is trained; take a component out of it, or set "
+                f"modalities.{batch.modality}.weight to 0",
+                list(self.config.frozen_components),
+            )
+        share = loss * self._num_averaged(objective.num_batches)
+        torch.autograd.backward(share if self.scaler is None else self.scaler.scale(share))
         found = {name: (value.detach(), count.detach()) for name, (value, count) in terms.items()}
         return {**found, CONTRIBUTION: (loss.detach(), torch.ones_like(loss))}
 
-    def _optimizer_step(self, loss: torch.Tensor) -> bool:
+    def _num_averaged(self, num_batches: int) -> int:
+        """The gradients that a step takes the mean of. With float16 weights those of all micro-batches of all ranks, in
+        float32: divided before their backward pass, as the objective does it, more of them would be too small for
+        float16. Else one."""
+        return num_batches * self.ranks.world_size if self.precision.has_half_weights else 1
+
+    def _optimizer_step(self, loss: torch.Tensor, num_batches: int) -> bool:
         """Clip, check and step; False when the step was left out for a loss or gradient that is not a number."""
         self.ranks.sum_gradients(self._parameters)
+        if (count := self._num_averaged(num_batches)) > 1:
+            for parameter in self._parameters:
+                if parameter.grad is not None:
+                    parameter.grad.div_(count)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
-        norm = gradient_norm(self._parameters, self.config.max_grad_norm)
+        norm = gradient_norm(self._parameters, self.max_grad_norm)
         self.metrics.add_value("optim/grad_norm", norm)
         is_finite = bool(torch.isfinite(norm).item())  # the one look from the host in a step
+        self.state.skipped_steps += int(not is_finite)
         if self.scaler is not None:
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -260,6 +303,12 @@ class XoronTrainer:
     def _is_scale_too_large(self, loss: torch.Tensor) -> bool:
         """Whether a gradient overflowed by its scale alone: the scaler has lowered it, and nothing is wrong."""
         return self.scaler is not None and self.scaler.get_scale() >= 1.0 and bool(torch.isfinite(loss).item())
+
+    def _empty_cache(self) -> None:
+        """Give memory that the allocator holds for later back to the driver, every so often, on every rank."""
+        every = self.config.empty_cache_freq
+        if self.device.type == "cuda" and every and self.state.step % every == 0:
+            torch.cuda.empty_cache()
 
     @property
     def is_next_logged(self) -> bool:

@@ -1,8 +1,9 @@
-"""Checkpoints every `save_steps` steps, on request, before ending and at the end."""
+"""Checkpoints every `save_steps` steps, after the best evaluation, on request, before ending and at the end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from xoron_core.contract.commands import CommandKind
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from xoron_core.training.control import EndRequest
     from xoron_core.training.trainer import XoronTrainer
 
-Reason = Literal["periodic", "requested", "ending", "final"]
+Reason = Literal["periodic", "requested", "best", "ending", "final"]
 
 
 class CheckpointHook(Hook):
@@ -29,6 +30,9 @@ class CheckpointHook(Hook):
 
     Where there is no room for one, training waits for it, until somebody asks to end. One that an ending waits for is
     tried again until there is room; a signal breaks that off, and it raises.
+
+    `on_written` is called with every checkpoint that is complete, and why it was written. A step that has one is not
+    written again, so the last one of a run need not come with the reason `final`.
     """
 
     def __init__(self, config: RunConfig, run: RunDirectory, disk: Disk, events: EventSink) -> None:
@@ -36,6 +40,7 @@ class CheckpointHook(Hook):
         self.run = run
         self.disk = disk
         self.events = events
+        self.on_written: list[Callable[[Path, Reason], None]] = []
         self._last_step = -1
 
     def before_training(self, trainer: XoronTrainer) -> None:
@@ -53,8 +58,9 @@ class CheckpointHook(Hook):
         if control.end is not None:
             return
         is_due = every is not None and trainer.global_step % every == 0
-        if control.checkpoint_requests or is_due:
-            reason: Reason = "requested" if control.checkpoint_requests else "periodic"
+        is_best = self.config.checkpoint.keep_best and trainer.state.best_step == trainer.global_step
+        if control.checkpoint_requests or is_best or is_due:
+            reason: Reason = "requested" if control.checkpoint_requests else "best" if is_best else "periodic"
             problem = self.write(trainer, reason, lambda: control.end is not None)
             tell_phase(self.events, trainer)
             if problem is None:
@@ -108,8 +114,16 @@ class CheckpointHook(Hook):
         self._last_step = step
         relative = str(target.relative_to(self.run.path))
         self.events.append(CheckpointEvent(step=step, path=relative, reason=reason, bytes=size, seconds=now() - begin))
+        self._retire(trainer.state.best_step)
+        for tell in self.on_written:
+            tell(target, reason)
+        return None
+
+    def _retire(self, best_step: int | None) -> None:
+        keep = self.config.checkpoint
         try:
-            retire_checkpoints(self.run.checkpoints, self.config.checkpoint.keep_last)
+            retire_checkpoints(
+                self.run.checkpoints, keep.keep_last, keep.keep_every, best_step if keep.keep_best else None
+            )
         except OSError as error:  # costs room, not the run
             self.events.append(AlertEvent(level="warning", message=f"old checkpoints cannot be removed: {error}"))
-        return None

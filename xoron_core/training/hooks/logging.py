@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Literal, cast
 
-import torch
-
 from xoron_core.contract.events import (
     AlertEvent,
     BadSampleEvent,
@@ -57,8 +55,6 @@ class LoggingHook(Hook):
         if trainer.is_logging_step:
             self._tell_newest_bad()
             self._write_metrics(trainer, trainer.metrics.flush())
-        if trainer.config.empty_cache_freq and trainer.global_step % trainer.config.empty_cache_freq == 0:
-            torch.cuda.empty_cache()
 
     def after_training(self, trainer: XoronTrainer, end: EndRequest | None) -> None:
         """Say that the step under way is done or dropped, and write the metrics of a window that is not full; it goes
@@ -96,6 +92,7 @@ class LoggingHook(Hook):
         raw["memory/peak_gib"] = peak_memory_gib(trainer.device)
         if trainer.scaler is not None:
             raw["optim/loss_scale"] = trainer.scaler.get_scale()
+        raw["optim/skipped_steps"] = float(trainer.state.skipped_steps)
         raw |= {f"data/{name}/micro_batches": float(n) for name, n in trainer.state.micro_batches.items()}
         raw |= {f"data/{name}/samples": float(n) for name, n in trainer.state.source_counts.items()}
         raw |= {f"data/{name}/bad": float(n) for name, n in trainer.state.bad_counts.items() if n}

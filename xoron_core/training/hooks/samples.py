@@ -84,7 +84,7 @@ class SampleHook(Hook):
                 if trainer.control.end is not None:
                     return False
                 generator = torch.Generator().manual_seed(derive_seed(self.seed, modality.name, number))
-                with torch.inference_mode():
+                with torch.inference_mode(), trainer.precision.in_evaluation():
                     artifacts = modality.sample(trainer.model, prompt, generator)
                 stem = f"{modality.name}-{number}"
                 index += [
