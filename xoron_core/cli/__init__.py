@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from xoron_core.cli import data, doctor, reindex, runs, serve, train
+from xoron_core.cli import data, doctor, export, reindex, runs, serve, train
 from xoron_core.contract.errors import XoronError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app.command("serve")(serve.serve)
 app.command("train")(train.train)
 app.add_typer(runs.app, name="runs")
 app.add_typer(data.app, name="data")
+app.command("export")(export.export)
 app.command("reindex")(reindex.reindex)
 app.command("doctor")(doctor.doctor)
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from xoron_core.cli.options import DEFAULT_HOME, Home, Json
+from xoron_core.cli.options import DEFAULT_HOME, Home, Json, Words
 
 _MIN_PYTHON = (3, 11)
 _MIN_FREE_GIB = 1.0
@@ -34,13 +34,26 @@ class Check:
 
 
 def doctor(
+    words: Words = None,
     home: Home = DEFAULT_HOME,
     host: Annotated[str, typer.Option(envvar="XORON_HOST", help="Address that would be served.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="XORON_PORT", help="Port that would be served.")] = 8000,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="PRESET|CONFIG.yaml", help="Only tell how large this model is, and what training takes."),
+    ] = None,
     *,
     as_json: Json = False,
 ) -> None:
-    """Look at Python, packages, home, disk, port and GPU; status 1 when something needed is missing."""
+    """Look at Python, packages, home, disk, port and GPU; status 1 when something needed is missing. With --model:
+    parameters, FLOPs a token and memory of a configuration's model, of which nothing is allocated."""
+    if model is not None:
+        from xoron_core.cli.model_report import report_model
+
+        report_model(model, words or [], as_json=as_json)
+        return
+    if words:
+        raise typer.BadParameter(f"{words[0]!r} is of a model's configuration; say --model, too")
     checks = [_python(), *_packages(), *_home(home), _port(host, port), _cpu(), _gpu()]
     is_well = all(check.ok is not False for check in checks)
     if as_json:

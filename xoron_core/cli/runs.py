@@ -1,4 +1,4 @@
-"""`xoron runs …`: a server's runs, over REST."""
+"""`xoron runs …`: a server's runs, over REST; `verify-resume` alone reads their folders."""
 
 import json
 import sys
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xoron_core.cli.options import Json, Preset, Token, Url, Words, overrides
+from xoron_core.cli.verify import verify_resume
 
 if TYPE_CHECKING:
     from xoron_core.client import XoronClient
@@ -215,6 +216,9 @@ def logs(
                 if not is_live:
                     return
                 time.sleep(_FOLLOW_S)
+
+
+app.command("verify-resume")(verify_resume)
 
 
 def _tell(run: "Run", *, as_json: bool) -> None:
