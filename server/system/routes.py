@@ -24,7 +24,7 @@ from xoron_core.contract.api import (
 from xoron_core.contract.config.run import RunConfig
 from xoron_core.contract.errors import ConfigError
 from xoron_core.contract.modalities import modality_infos
-from xoron_core.contract.presets import preset_names, resolve
+from xoron_core.contract.presets import preset_config, preset_names
 from xoron_core.contract.states import TRANSITIONS
 
 router = APIRouter(tags=["system"])
@@ -33,8 +33,8 @@ Opened = Annotated[Services, Depends(services)]
 
 @router.get("/presets")
 def list_presets() -> PresetPage:
-    """Named starting points."""
-    return PresetPage(items=[Preset(name=name, config=resolve(name).to_dict()) for name in preset_names()])
+    """Named starting points; one that has no `data.sources` needs them given."""
+    return PresetPage(items=[Preset(name=name, config=preset_config(name)) for name in preset_names()])
 
 
 @router.get("/schema")

@@ -1,5 +1,8 @@
 """The form of a new run, in a browser."""
 
+import json
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Locator, Page, expect
 from support.browser import Visit
@@ -105,3 +108,42 @@ def test_every_option_can_be_reached(running_server: RunningServer, visit: Visit
     experts = field(page, "model.language.moe.top_k")
     experts.get_by_role("textbox").fill("99")
     expect(page.get_by_text("problem to solve")).to_be_visible()
+
+
+def test_a_preset_without_data_asks_for_some(running_server: RunningServer, visit: Visit, tmp_path: Path) -> None:
+    page = visit(running_server, "/new", tolerated="422")
+    page.get_by_label("Preset", exact=True).select_option("small")
+    sources = field(page, "data.sources")
+    expect(sources.locator(".field-error")).to_contain_text("give data.sources a source")
+    expect(page.get_by_text("1 problem to solve")).to_be_visible()
+    page.get_by_role("button", name="Start run").click()
+    expect(sources.get_by_role("textbox")).to_be_focused()
+    sources.get_by_role("textbox").fill('[{"name": "mine",')
+    expect(sources.locator(".field-error")).to_contain_text("is not JSON")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "a row"}\n')
+    source = {"name": "mine", "category": "document", "path": str(rows), "eval_split": None}
+    sources.get_by_role("textbox").fill(json.dumps([source]))
+    expect(sources.locator(".field-error")).to_have_count(0)
+    expect(page.get_by_text("Ready to start")).to_be_visible()
+    expect(page.get_by_label("Summary").get_by_text("none → mine")).to_be_visible()
+    expect(modality(page, "Text")).to_contain_text("100")
+    field(page, "training.max_steps").get_by_role("textbox").fill("3")
+    page.get_by_role("button", name="Start run").click()
+    expect(page.locator(".run-title .badge")).to_have_text("completed", timeout=20_000)
+    [run] = running_server.api.get("/runs").json()["items"]
+    assert (run["preset"], run["max_steps"]) == ("small", 3)
+
+
+def test_sources_of_the_demo_are_there_to_be_changed(running_server: RunningServer, visit: Visit) -> None:
+    page = visit(running_server, "/new")
+    sources = field(page, "data.sources")
+    box = sources.get_by_role("textbox")
+    listed = json.loads(box.input_value())
+    assert {source["name"] for source in listed} >= {"conversation", "pictures", "spoken"}
+    box.fill(json.dumps([source for source in listed if source["category"] == "voice_asr"]))
+    expect(modality(page, "Speech recognition")).to_contain_text("100")
+    expect(modality(page, "Text")).to_contain_text("off: no data")
+    sources.get_by_role("button", name="preset").click()
+    expect(page.get_by_text("as it is.")).to_be_visible()
+    assert json.loads(box.input_value()) == listed

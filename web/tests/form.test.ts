@@ -28,7 +28,7 @@ describe("fieldAt", () => {
   it("reads type, limits, help and whether it may be empty", () => {
     expect(field("training.max_steps")).toMatchObject({ kind: "integer", nullable: true, limits: "≥ 1" });
     expect(field("training.learning_rate")).toMatchObject({ kind: "number", nullable: false, limits: "> 0" });
-    expect(field("training.lr_schedule").choices).toEqual(["cosine", "linear", "constant"]);
+    expect(field("training.lr_schedule").choices).toEqual(["cosine", "linear", "constant", "wsd"]);
     expect(field("training.bf16").kind).toBe("boolean");
     expect(field("training.learning_rate").help).toContain("learning rate");
   });

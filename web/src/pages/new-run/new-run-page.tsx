@@ -16,6 +16,7 @@ import { Draft } from "./draft";
 import { Mix } from "./mix";
 import { Option } from "./option";
 import { GROUPS, MODALITY_FIELDS } from "./options";
+import { Sources } from "./sources";
 import { Summary } from "./summary";
 
 /** A new run: a preset and what should be different. */
@@ -91,6 +92,7 @@ function FilledForm({ presets, document_, first }: FormProps & { first: Preset }
             </div>
           </fieldset>
         ))}
+        <Sources draft={draft} root={root} modalities={document_.modalities} />
         <Mix draft={draft} root={root} modalities={document_.modalities} />
         <AllOptions draft={draft} root={root} shown={shownPaths(document_)} />
       </div>

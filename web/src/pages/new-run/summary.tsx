@@ -1,4 +1,5 @@
 import { fieldAt, type JsonSchema } from "../../model/form";
+import { listText } from "../../model/sources";
 import { toYaml } from "../../model/yaml";
 import { Button } from "../../ui/button";
 import { Icon } from "../../ui/icons";
@@ -80,5 +81,6 @@ function hasField(root: JsonSchema, path: string): boolean {
 }
 
 function text(path: string, value: unknown): string {
+  if (Array.isArray(value)) return listText(value, emptyWord(path));
   return value === null || value === undefined || value === "" ? emptyWord(path) : String(value);
 }
