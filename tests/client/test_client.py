@@ -117,7 +117,7 @@ def test_errors_carry_the_servers_problem(running_server: RunningServer) -> None
             assert missing.value.status == 404
         assert client.validate(CreateRun(preset="demo")).valid
         assert not client.validate(CreateRun(preset="dmo")).valid
-        assert [preset.name for preset in client.presets().items] == ["demo"]
+        assert [preset.name for preset in client.presets().items] == ["base", "demo", "large", "small"]
         assert client.schema().contract_version == 1
         assert client.system().max_runs == 1
         assert client.is_ready()

@@ -96,6 +96,7 @@ def together(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirec
     return run
 
 
+@pytest.mark.slow
 def test_losses_and_weights_are_those_of_one_process(alone: RunDirectory, together: RunDirectory) -> None:
     assert list(metrics(alone)) == list(range(1, STEPS + 1))
     assert_same_course(metrics(together), metrics(alone))

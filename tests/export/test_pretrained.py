@@ -57,6 +57,7 @@ def test_a_model_comes_back_as_it_was(folder: Path) -> None:
 def test_every_component_is_written_and_read(tmp_path: Path) -> None:
     config = resolve("demo", {"model": TINY_MODEL}).model
     model = XoronModel(config, frozenset(COMPONENTS), vocab_size=VOCAB_SIZE)
+    model.init_weights(torch.Generator().manual_seed(0))
     model.save_pretrained(tmp_path)
     loaded = XoronModel.from_pretrained(tmp_path)
     found = loaded.state_dict()

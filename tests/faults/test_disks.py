@@ -33,6 +33,7 @@ def small_bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Faul
         bench.close()
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_for_a_checkpoint_is_waited_for(small_bench: FaultBench, undisturbed: Undisturbed) -> None:
     with small_bench.serve() as server:
         run = small_bench.create(server, SLOW)

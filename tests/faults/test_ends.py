@@ -71,6 +71,7 @@ def test_stop_is_honoured_in_every_phase_of_the_set_up(bench: FaultBench, undist
         assert_same(server, run.id, undisturbed)
 
 
+@pytest.mark.slow
 def test_stop_is_honoured_in_every_phase_of_training(bench: FaultBench, undisturbed: Undisturbed) -> None:
     """Each time the step that was done last is in a checkpoint that was read back."""
     in_training = {1: "evaluating", 2: "sampling", 3: "saving"}

@@ -61,6 +61,7 @@ def test_the_same_failure_at_the_same_step_is_not_tried_a_third_time(bench: Faul
         assert story(run) == ["started → crash", "crash → crash"]
 
 
+@pytest.mark.slow
 def test_when_memory_runs_out_the_next_attempt_takes_half_the_rows_twice_as_often(
     bench: FaultBench, undisturbed: Undisturbed
 ) -> None:

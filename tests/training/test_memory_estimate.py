@@ -85,7 +85,7 @@ def test_bytes_of_weights_and_states(training: dict[str, Any], weights: int, sta
     told, trained = estimate_memory(config, model), num_trained(config, model)
     frozen = model.num_parameters()["autoencoder"]
     assert trained == sum(model.num_parameters().values()) - frozen
-    assert told.gradients == weights * trained
+    assert told.gradients == 4 * trained  # float32, whatever the weights are
     assert told.optimizer == pytest.approx(states * trained, rel=0.02)
     assert told.weights == pytest.approx(weights * (trained + frozen), rel=0.01)
     assert told.total > told.weights + told.gradients + told.optimizer

@@ -68,7 +68,7 @@ def estimate_memory(config: RunConfig, model: XoronMultimodalModel, *, device_ty
     tensors = [*model.parameters(), *model.buffers()]
     return MemoryEstimate(
         weights=kept * (sum(tensor.numel() for tensor in tensors) + num_adapter_parameters(config.lora, model.llm)),
-        gradients=kept * trained,
+        gradients=_FLOAT32 * trained,
         optimizer=round(_state_bytes(training) * trained),
         casts=_cast_bytes(training, model.llm, computed) if computed < kept else 0,
         activations=activation_bytes(
