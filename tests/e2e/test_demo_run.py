@@ -13,7 +13,7 @@ from support.serving import RunningServer, StartServer
 
 from server.runs.launchers.local import launch
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 EVERY = 25
@@ -66,7 +66,8 @@ def test_a_demo_run_from_the_form_to_its_second_attempt(start_server: StartServe
     expect(badge).to_have_text("stopped", timeout=STOP_S * 1000)
     stopped = server.show(run_id)
     page.get_by_role("button", name="Resume", exact=True).click()
-    wait_step(page, stopped["step"] + 2, FIRST_STEP_S)
+    expect(badge).to_have_text("running", timeout=FIRST_STEP_S * 1000)
+    wait_step(page, stopped["step"] + 2, STEPS_S)  # it may owe an evaluation and samples first
     resumed = server.show(run_id)
     assert (resumed["attempt"], resumed["state"]) == (2, "running")
     series = server.api.get(f"/runs/{run_id}/series", params={"keys": "train/loss", "points": 10_000}).json()

@@ -173,11 +173,13 @@ class XoronMultimodalModel(nn.Module):
                 stack.gradient_checkpointing_enable(enabled)
         return chosen
 
-    def compile_layers(self) -> None:
-        """Compile every stack of layers for training, each kind of layer once, at its first use."""
-        for module in self.modules():
-            if isinstance(module, Checkpointed):
-                module.compile_layers()
+    def compile_layers(self, components: Collection[str] | None = None, backend: str = "inductor") -> None:
+        """Compile the layers of these components (None: of all) for training, each kind of layer once, at its first
+        use. `backend` is torch's name of what does it."""
+        for name in self.components if components is None else self.components.intersection(components):
+            for module in self._modules_of(name).modules():
+                if isinstance(module, Checkpointed):
+                    module.compile_layers(backend)
 
     @torch.no_grad()
     def encode_images(self, images_B3HW: Tensor, noise_BCHW: Tensor | None = None) -> Tensor:

@@ -91,14 +91,19 @@ def build_model(
         model.register_task(f"{modality.name}.loss", modality.loss)
         model.register_task(f"{modality.name}.evaluate", modality.evaluate)
     freeze(model, config.training.frozen_components)
-    compiles = config.training.torch_compile
-    if compiles or (compiles is None and device.type == "cuda"):
-        model.compile_layers()
+    _compile(model, config.training.torch_compile, device)
     if config.lora.use_lora:  # last: the weights under adapters are there, and what is frozen is frozen
         add_adapters(model, config.lora, torch.Generator().manual_seed(derive_seed(config.training.seed, "adapters")))
     if config.training.model_dtype == "float16":
         keep_weights_in(model, torch.float16)
     return model
+
+
+def _compile(model: XoronMultimodalModel, wanted: bool | None, device: torch.device) -> None:
+    """Have layers compiled, as `torch_compile` says."""
+    if wanted or (wanted is None and device.type == "cuda"):
+        torch._dynamo.config.recompile_limit = 64  # a kind of layer meets several masks and lengths
+        model.compile_layers(None if wanted else {"llm"})
 
 
 def build_dataset(

@@ -57,7 +57,7 @@ class TrainingConfig(Section):
     frozen_components: tuple[ComponentName, ...] = ()
     """Components that are not trained."""
     torch_compile: bool | None = None
-    """Compile the layers on their own; null: on a GPU."""
+    """Compile layers on their own: true: those of all components; null: the language model's, on a GPU."""
     use_8bit_optimizer: bool = True
     """Keep AdamW's moments in 8 bits (bitsandbytes)."""
     set_to_none: bool = True
