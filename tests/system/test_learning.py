@@ -16,7 +16,7 @@ from xoron_core.modalities.tts.modality import Tts
 from xoron_core.model.speech.mel import compute_mel_spectrogram
 from xoron_core.training.checkpoint import read_checkpoint
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(2400)]
 
 ROOT = Path(__file__).parents[2]
 

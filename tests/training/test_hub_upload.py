@@ -18,6 +18,7 @@ from xoron_core.contract.run_directory import RunDirectory
 from xoron_core.contract.writer import EventWriter
 from xoron_core.export.pretrained import XoronModel
 from xoron_core.training.build import build_trainer
+from xoron_core.training.checkpoint import verify_checkpoint
 from xoron_core.training.control import Control, EndRequest
 from xoron_core.training.hooks import Hook, standard_hooks
 from xoron_core.training.hooks.hub import HubHook
@@ -285,3 +286,4 @@ def test_adapters_are_merged_on_the_way(corpus: Path, tmp_path: Path, hub: Model
     ours, theirs = (model.eval().llm(ids_BT, return_logits=True).logits_BTV for model in (trainer.model, loaded))
     assert ours is not None and theirs is not None
     assert (ours - theirs).abs().max() < 1e-4 and (run.checkpoint_dir(3) / "model.safetensors").stat().st_nlink == 1
+    verify_checkpoint(run.checkpoint_dir(3))

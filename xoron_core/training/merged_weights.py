@@ -40,4 +40,7 @@ def merged_weights(path: Path, description: ModelDescription, lora: LoraConfig) 
 def merge_folder(folder: Path, lora: LoraConfig) -> None:
     """Give an exported folder the plain weights in the place of those with adapters; once it has them, nothing."""
     if has_adapters(folder):
-        write_weights(folder, merged_weights(folder / WEIGHTS_FILE, ModelDescription.read(folder), lora))
+        path = folder / WEIGHTS_FILE
+        merged = merged_weights(path, ModelDescription.read(folder), lora)
+        path.unlink()  # it is the checkpoint's own file under a second name: never write into it
+        write_weights(folder, merged)
